@@ -8,22 +8,28 @@ import (
 	"sync"
 )
 
-// Memory is a Store inside this process. Its terms are set by SetTerm, as an
-// election would.
+// Memory is a Store inside this process.
 type Memory struct {
 	mu      sync.Mutex
 	rev     Revision
 	docs    map[string]Entry
-	terms   map[string]int64
-	changed chan struct{} // closed and replaced at every change
+	created map[string]Revision // first revision of each document that exists
+	terms   map[string]int64    // said by SetTerm
+	changed chan struct{}       // closed and replaced at every change
 }
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory {
-	return &Memory{docs: map[string]Entry{}, terms: map[string]int64{}, changed: make(chan struct{})}
+	return &Memory{
+		docs:    map[string]Entry{},
+		created: map[string]Revision{},
+		terms:   map[string]int64{},
+		changed: make(chan struct{}),
+	}
 }
 
-// SetTerm says that lease is now in the term numbered epoch.
+// SetTerm says that lease is now in the term numbered epoch, for tests that
+// want a term without anybody holding the lease.
 func (m *Memory) SetTerm(lease string, epoch int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -34,7 +40,7 @@ func (m *Memory) SetTerm(lease string, epoch int64) {
 func (m *Memory) Get(ctx context.Context, key string) (Entry, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.docs[key], ctx.Err()
+	return m.get(key), ctx.Err()
 }
 
 // List implements Store.
@@ -44,11 +50,18 @@ func (m *Memory) List(ctx context.Context, prefix string) ([]Entry, error) {
 	return m.list(prefix), ctx.Err()
 }
 
+// get returns a document whose bytes the caller may change.
+func (m *Memory) get(key string) Entry {
+	e := m.docs[key]
+	e.Value = slices.Clone(e.Value)
+	return e
+}
+
 func (m *Memory) list(prefix string) []Entry {
 	var out []Entry
-	for k, e := range m.docs {
+	for k := range m.docs {
 		if strings.HasPrefix(k, prefix) {
-			out = append(out, e)
+			out = append(out, m.get(k))
 		}
 	}
 	slices.SortFunc(out, func(a, b Entry) int { return strings.Compare(a.Key, b.Key) })
@@ -63,6 +76,9 @@ func (m *Memory) Put(ctx context.Context, key string, value []byte, expected Rev
 		return 0, err
 	}
 	m.rev++
+	if expected == 0 {
+		m.created[key] = m.rev
+	}
 	m.docs[key] = Entry{Key: key, Value: slices.Clone(value), Revision: m.rev}
 	m.announce()
 	return m.rev, nil
@@ -77,6 +93,7 @@ func (m *Memory) Delete(ctx context.Context, key string, expected Revision, fenc
 	}
 	m.rev++
 	delete(m.docs, key)
+	delete(m.created, key)
 	m.announce()
 	return nil
 }
@@ -85,12 +102,25 @@ func (m *Memory) allowed(ctx context.Context, key string, expected Revision, fen
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case fence.Lease != "" && m.terms[fence.Lease] != fence.Epoch:
+	case !m.inTerm(fence):
 		return ErrStale
 	case m.docs[key].Revision != expected:
 		return ErrConflict
 	}
 	return nil
+}
+
+func (m *Memory) inTerm(f Fence) bool {
+	switch said, ok := m.terms[f.Lease]; {
+	case f == Fence{}:
+		return true
+	case f.Epoch <= 0:
+		return false
+	case ok:
+		return said == f.Epoch
+	default:
+		return int64(m.created[LeaseKey(f.Lease)]) == f.Epoch
+	}
 }
 
 func (m *Memory) announce() {

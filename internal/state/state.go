@@ -37,11 +37,20 @@ var (
 
 // Fence ties a change to a term of a lease: the change happens only while the
 // lease named Lease is still in the term numbered Epoch. The zero Fence ties
-// to nothing.
+// to nothing; a Fence that names a lease but no term is always refused.
+//
+// A lease is a document too, the one at LeaseKey: whoever created it holds the
+// lease until it is deleted, and the revision it was created with numbers the
+// term. So terms only grow, and a Store compares the fence and makes the
+// change in one step.
 type Fence struct {
 	Lease string
 	Epoch int64
 }
+
+// LeaseKey is where the lease of that name is kept. Only package lease writes
+// there.
+func LeaseKey(name string) string { return "lease/" + name }
 
 // Entry is one stored document.
 type Entry struct {
@@ -131,9 +140,9 @@ func (d Doc[T]) Change(ctx context.Context, fence Fence, change func(*T) error) 
 	}
 }
 
-// Watch yields the document as it is now and after every change until ctx
-// ends; a missing or deleted document is the zero T. A document that cannot be
-// decoded is skipped: its writer is newer than this reader.
+// Watch yields the document as it is now, if there is one, and after every
+// change until ctx ends; a deleted document is the zero T. A document that
+// cannot be decoded is skipped: its writer is newer than this reader.
 func (d Doc[T]) Watch(ctx context.Context) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		for e := range d.store.Watch(ctx, d.key) {
