@@ -93,6 +93,8 @@ func TestParseRefusesAndSaysWhere(t *testing.T) {
 		{"a number too high by one", "A:9223372036854775807", 37},
 		{"an end too high by one", "A:1-9223372036854775807", 39},
 		{"a number beyond 64 bits", "A:99999999999999999999999", 37},
+		{"a number that 64 bits would turn into a lower one", "A:1922337203685477580713", 37},
+		{"an end that 64 bits would turn into a lower one", "A:37-209223372036854775805", 40},
 		{"two numbers without a colon", "A:1 2", 39},
 		{"two items without a comma", "A:1 B:2", 39},
 		{"a semicolon", "A:1;", 38},

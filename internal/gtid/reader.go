@@ -137,12 +137,14 @@ func (r *reader) number(least uint64) (uint64, error) {
 	start := r.at
 	var n uint64
 	for !r.done() && isDigit(r.text[r.at]) {
-		n = n*10 + uint64(r.text[r.at]-'0')
-		// Checked at every digit: ten times MaxNumber would not fit.
-		if n > MaxNumber {
+		digit := uint64(r.text[r.at] - '0')
+		// Asked before multiplying: ten times MaxNumber wraps round to
+		// something that may look harmless again.
+		if n > (MaxNumber-digit)/10 {
 			r.at = start
 			return 0, r.wanted(fmt.Sprintf("a number up to %d", uint64(MaxNumber)))
 		}
+		n = n*10 + digit
 		r.at++
 	}
 	if r.at == start {
