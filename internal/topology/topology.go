@@ -95,13 +95,10 @@ type Report struct {
 	Received gtid.Set `json:"received"`
 
 	Queue     int64         `json:"queue"`              // certified transactions waiting to be applied
-	Certify   int64         `json:"certify"`            // local transactions waiting for certification
 	Conflicts int64         `json:"conflicts"`          // transactions that lost certification, since start
-	Throttled bool          `json:"throttled"`          // flow control slowed this member down
-	Lag       time.Duration `json:"lag_ns"`             // age of the transaction being applied, 0 if none
-	Uptime    time.Duration `json:"uptime_ns"`          // of the server process
-	Boot      string        `json:"boot,omitempty"`     // changes when the process changes
-	Source    string        `json:"recovery,omitempty"` // state of the recovery channel's threads, if running
+	Lag       time.Duration `json:"lag_ns"`             // age of the oldest transaction being applied, 0 if none
+	Uptime    time.Duration `json:"uptime_ns"`          // of the server process, whole seconds
+	Recovery  string        `json:"recovery,omitempty"` // state of the recovery channel's threads, if it exists
 	LastError string        `json:"last_error,omitempty"`
 }
 

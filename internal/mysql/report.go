@@ -1,0 +1,187 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/perdure/perdure/internal/gtid"
+	"github.com/perdure/perdure/internal/topology"
+)
+
+// The report is one round trip: several SELECTs in one packet. Nothing in it
+// waits for the group, so it also answers while commits block.
+const (
+	askSelf = `SELECT @@server_uuid, @@server_id, @@version, @@read_only, @@super_read_only, @@offline_mode, @@gtid_executed,
+		(SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime');`
+	askPeers = `SELECT MEMBER_ID, MEMBER_HOST, COALESCE(MEMBER_PORT, 0), MEMBER_STATE, MEMBER_ROLE, MEMBER_VERSION
+		FROM performance_schema.replication_group_members WHERE MEMBER_ID <> '';`
+	askChannels = `SELECT CHANNEL_NAME, GROUP_NAME, SERVICE_STATE, RECEIVED_TRANSACTION_SET, LAST_ERROR_MESSAGE
+		FROM performance_schema.replication_connection_status
+		WHERE CHANNEL_NAME IN ('group_replication_applier', 'group_replication_recovery');`
+	askStats = `SELECT VIEW_ID, COUNT_TRANSACTIONS_REMOTE_IN_APPLIER_QUEUE, COUNT_CONFLICTS_DETECTED
+		FROM performance_schema.replication_group_member_stats WHERE MEMBER_ID = @@server_uuid;`
+	askLag = `SELECT COALESCE(MAX(TIMESTAMPDIFF(MICROSECOND, APPLYING_TRANSACTION_ORIGINAL_COMMIT_TIMESTAMP, NOW(6))), 0),
+		COALESCE(MAX(LAST_ERROR_MESSAGE), '')
+		FROM performance_schema.replication_applier_status_by_worker
+		WHERE CHANNEL_NAME = 'group_replication_applier' AND (APPLYING_TRANSACTION <> '' OR LAST_ERROR_NUMBER <> 0);`
+	askMode = `SELECT @@group_replication_single_primary_mode, @@group_replication_group_name;`
+)
+
+// Report reads what the server says about itself and its group, in one round
+// trip. It needs SELECT on performance_schema and REPLICATION CLIENT.
+func (s *Server) Report(ctx context.Context) (*topology.Report, error) {
+	if _, err := s.Dialect(ctx); err != nil {
+		return nil, err
+	}
+	r, err := s.report(ctx, s.plugin.Load())
+	if Number(err) == 1193 { // unknown system variable: the plugin was unloaded
+		s.plugin.Store(false)
+		r, err = s.report(ctx, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Peers) > 0 {
+		s.plugin.Store(true)
+	}
+	return r, nil
+}
+
+func (s *Server) report(ctx context.Context, plugin bool) (*topology.Report, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	query := askSelf + askPeers + askChannels + askStats + askLag
+	if plugin {
+		query += askMode
+	}
+	rows, err := s.db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, s.wrap(ctx, "read its report", err)
+	}
+	defer func() { _ = rows.Close() }()
+	r := &topology.Report{}
+	parts := []func(*sql.Rows, *topology.Report) error{scanSelf, scanPeer, scanChannel, scanStats, scanLag, scanMode}
+	for i := 0; ; i++ {
+		for rows.Next() {
+			if err := parts[i](rows, r); err != nil {
+				return nil, s.wrap(ctx, "read its report", err)
+			}
+		}
+		if !rows.NextResultSet() {
+			break
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, s.wrap(ctx, "read its report", err)
+	}
+	return r, nil
+}
+
+func scanSelf(rows *sql.Rows, r *topology.Report) error {
+	var executed string
+	var uptime int64
+	err := rows.Scan(&r.UUID, &r.ServerID, &r.Version, &r.ReadOnly, &r.SuperReadOnly, &r.OfflineMode, &executed, &uptime)
+	if err != nil {
+		return err
+	}
+	r.Uptime = time.Duration(uptime) * time.Second
+	r.Executed, err = gtid.Parse(executed)
+	return err
+}
+
+func scanPeer(rows *sql.Rows, r *topology.Report) error {
+	var p topology.Peer
+	if err := rows.Scan(&p.UUID, &p.Host, &p.Port, &p.State, &p.Role, &p.Version); err != nil {
+		return err
+	}
+	r.Peers = append(r.Peers, p)
+	return nil
+}
+
+func scanChannel(rows *sql.Rows, r *topology.Report) error {
+	var channel, group, service, received, lastError string
+	if err := rows.Scan(&channel, &group, &service, &received, &lastError); err != nil {
+		return err
+	}
+	if lastError != "" {
+		r.LastError = lastError
+	}
+	if channel == "group_replication_recovery" {
+		r.Recovery = service
+		return nil
+	}
+	if r.GroupName == "" {
+		r.GroupName = group
+	}
+	var err error
+	r.Received, err = gtid.Parse(received)
+	return err
+}
+
+func scanStats(rows *sql.Rows, r *topology.Report) error {
+	return rows.Scan(&r.ViewID, &r.Queue, &r.Conflicts)
+}
+
+func scanLag(rows *sql.Rows, r *topology.Report) error {
+	var micros int64
+	var lastError string
+	if err := rows.Scan(&micros, &lastError); err != nil {
+		return err
+	}
+	if lastError != "" {
+		r.LastError = lastError
+	}
+	r.Lag = time.Duration(max(0, micros)) * time.Microsecond
+	return nil
+}
+
+func scanMode(rows *sql.Rows, r *topology.Report) error {
+	var group sql.NullString
+	if err := rows.Scan(&r.SinglePrimary, &group); err != nil {
+		return err
+	}
+	if group.String != "" {
+		r.GroupName = group.String
+	}
+	return nil
+}
+
+// Executed reads the server's gtid_executed.
+func (s *Server) Executed(ctx context.Context) (gtid.Set, error) {
+	var text string
+	if err := s.read(ctx, "read gtid_executed", "SELECT @@gtid_executed", nil, &text); err != nil {
+		return gtid.Set{}, err
+	}
+	return gtid.Parse(text)
+}
+
+// Purged reads the transactions whose binary logs the server no longer has.
+func (s *Server) Purged(ctx context.Context) (gtid.Set, error) {
+	var text string
+	if err := s.read(ctx, "read gtid_purged", "SELECT @@gtid_purged", nil, &text); err != nil {
+		return gtid.Set{}, err
+	}
+	return gtid.Parse(text)
+}
+
+// WaitExecuted waits until the server has applied all of set, or ctx ends.
+func (s *Server) WaitExecuted(ctx context.Context, set gtid.Set) error {
+	limit := CallLimit
+	if d, ok := ctx.Deadline(); ok {
+		limit = time.Until(d)
+	}
+	if limit <= 0 {
+		return s.wrap(ctx, "wait for transactions", context.Cause(ctx))
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit+2*time.Second)
+	defer cancel()
+	var timedOut int
+	err := s.read(ctx, "wait for transactions", "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?)",
+		[]any{set.String(), limit.Seconds()}, &timedOut)
+	if err == nil && timedOut != 0 {
+		err = fmt.Errorf("%s (%s): it did not apply %s within %s", s.name, s.login.Address, set, limit.Round(time.Millisecond))
+	}
+	return err
+}
