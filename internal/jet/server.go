@@ -1,0 +1,182 @@
+package jet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	defaultMaxStore = 64 << 30
+	defaultReserve  = 256 << 20
+)
+
+// Server is this node's JetStream: the embedded one, or the way to an external one.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	embedded *server.Server // nil when external
+	nc       *nats.Conn
+}
+
+// Open starts the embedded server or connects to the external one. It returns
+// when the local server answers; a cluster may still lack its quorum then, and
+// OpenLog waits for that.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, fmt.Errorf("log configuration: %w", err)
+	}
+	cfg.MaxStore = cmp.Or(cfg.MaxStore, defaultMaxStore)
+	cfg.Reserve = cmp.Or(cfg.Reserve, defaultReserve)
+	s := &Server{cfg: cfg, log: log}
+	if cfg.External == nil {
+		if err := s.startEmbedded(ctx); err != nil {
+			return nil, err
+		}
+	}
+	nc, err := s.connect()
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.nc = nc
+	return s, nil
+}
+
+// Close stops the server after what it has accepted is on disk.
+func (s *Server) Close() {
+	if s.nc != nil {
+		s.nc.Close()
+	}
+	if s.embedded != nil {
+		s.embedded.Shutdown()
+		s.embedded.WaitForShutdown()
+	}
+}
+
+// Conn is a connection for parts that speak NATS themselves. It is closed by Close.
+func (s *Server) Conn() *nats.Conn { return s.nc }
+
+func (s *Server) startEmbedded(ctx context.Context) error {
+	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
+		return fmt.Errorf("directory of the log: %w", err)
+	}
+	opts, err := options(s.cfg)
+	if err != nil {
+		return err
+	}
+	srv, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("embedded log server: %w", err)
+	}
+	srv.SetLoggerV2(serverLog{s.log}, false, false, false)
+	srv.Start()
+	s.embedded = srv
+	limit := time.Now().Add(2 * time.Minute) // a large store is checked at start
+	for !srv.ReadyForConnections(100 * time.Millisecond) {
+		if ctx.Err() != nil || time.Now().After(limit) {
+			s.Close()
+			return errors.Join(errors.New("embedded log server did not start"), context.Cause(ctx))
+		}
+	}
+	if !srv.JetStreamEnabled() {
+		s.Close()
+		return fmt.Errorf("embedded log server could not open its store in %s", s.cfg.Dir)
+	}
+	return nil
+}
+
+func options(cfg Config) (*server.Options, error) {
+	opts := &server.Options{
+		ServerName:         cmp.Or(cfg.Name, "perdure"),
+		DontListen:         true,
+		JetStream:          true,
+		StoreDir:           cfg.Dir,
+		JetStreamMaxStore:  cfg.MaxStore,
+		JetStreamMaxMemory: 64 << 20,
+		// Everything this project promises about accepted writes hangs on this
+		// line: the default acknowledges before the disk has anything.
+		SyncAlways: true,
+		MaxPayload: MaxPayload,
+		NoSigs:     true,
+		NoLog:      true,
+	}
+	k := cfg.Cluster
+	if k == nil {
+		return opts, nil
+	}
+	host, port, err := net.SplitHostPort(k.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("cluster.listen: %w", err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, fmt.Errorf("cluster.listen: port %q is not a number", port)
+	}
+	opts.Cluster = server.ClusterOpts{
+		Name: k.Name, Host: host, Port: n,
+		Username: "node", Password: k.Secret, AuthTimeout: 5,
+		TLSConfig: k.TLS, TLSTimeout: 5,
+		Compression: server.CompressionOpts{Mode: server.CompressionOff},
+	}
+	for _, p := range k.Peers {
+		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: p, User: url.UserPassword("node", k.Secret)})
+	}
+	return opts, nil
+}
+
+func (s *Server) connect() (*nats.Conn, error) {
+	opts := []nats.Option{
+		nats.Name("perdure " + s.cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+		// A request that cannot be sent now is answered now: the caller decides
+		// whether to wait. Buffering would hide an outage and grow without bound.
+		nats.ReconnectBufSize(-1),
+		nats.IgnoreAuthErrorAbort(),
+	}
+	addr := ""
+	if s.embedded != nil {
+		opts = append(opts, nats.InProcessServer(s.embedded))
+	} else {
+		x := s.cfg.External
+		for i, u := range x.URLs {
+			if i > 0 {
+				addr += ","
+			}
+			addr += u
+		}
+		if x.Credentials != "" {
+			opts = append(opts, nats.UserCredentials(x.Credentials))
+		}
+		if x.TLS != nil {
+			opts = append(opts, nats.Secure(x.TLS))
+		}
+	}
+	nc, err := nats.Connect(addr, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connection to the log: %w", err)
+	}
+	return nc, nil
+}
+
+// serverLog passes the embedded server's words on, one level lower: what it
+// calls information is detail to an operator of ours.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) Noticef(f string, a ...any) { l.log.Debug(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (l serverLog) Warnf(f string, a ...any)   { l.log.Warn(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (l serverLog) Fatalf(f string, a ...any)  { l.log.Error(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (l serverLog) Errorf(f string, a ...any)  { l.log.Error(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (l serverLog) Debugf(f string, a ...any)  { l.log.Debug(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (l serverLog) Tracef(string, ...any)      {}

@@ -1,0 +1,24 @@
+package queue
+
+import (
+	"context"
+	"time"
+)
+
+// Gather lets tests outside the package drive the path to the log by itself.
+type Gather struct{ g *gather }
+
+func NewGather(log Log, flights int) Gather {
+	return Gather{newGather(log, func(b []byte) ([]byte, error) { return b, nil }, flights, 10*time.Second)}
+}
+
+func (g Gather) Run(ctx context.Context) error { return g.g.run(ctx) }
+
+func (g Gather) Put(ctx context.Context, id ID, body []byte, n int) error {
+	recs := make([]*record, n)
+	for i := range recs {
+		recs[i] = &record{kind: kindWrite, id: id, key: "k", stmts: []stmt{{sql: "INSERT INTO t VALUES (\x00)", args: []Value{Bytes(body)}, max: -1}}}
+	}
+	_, err := g.g.put(ctx, recs)
+	return err
+}
