@@ -174,9 +174,11 @@ func (s *Server) connect() (*nats.Conn, error) {
 // calls information is detail to an operator of ours.
 type serverLog struct{ log *slog.Logger }
 
-func (l serverLog) Noticef(f string, a ...any) { l.log.Debug(fmt.Sprintf(f, a...), "part", "jetstream") }
-func (l serverLog) Warnf(f string, a ...any)   { l.log.Warn(fmt.Sprintf(f, a...), "part", "jetstream") }
-func (l serverLog) Fatalf(f string, a ...any)  { l.log.Error(fmt.Sprintf(f, a...), "part", "jetstream") }
-func (l serverLog) Errorf(f string, a ...any)  { l.log.Error(fmt.Sprintf(f, a...), "part", "jetstream") }
-func (l serverLog) Debugf(f string, a ...any)  { l.log.Debug(fmt.Sprintf(f, a...), "part", "jetstream") }
-func (l serverLog) Tracef(string, ...any)      {}
+func (l serverLog) Noticef(f string, a ...any) {
+	l.log.Debug(fmt.Sprintf(f, a...), "part", "jetstream")
+}
+func (l serverLog) Warnf(f string, a ...any)  { l.log.Warn(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (l serverLog) Fatalf(f string, a ...any) { l.log.Error(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (l serverLog) Errorf(f string, a ...any) { l.log.Error(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (l serverLog) Debugf(f string, a ...any) { l.log.Debug(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (l serverLog) Tracef(string, ...any)     {}
