@@ -1,0 +1,60 @@
+package mysqld
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+)
+
+// ports remembers what FreePort gave away, because a port looks free until the
+// server that was promised it listens.
+var ports struct {
+	sync.Mutex
+	given map[int]bool
+}
+
+// FreePort gives a loopback port that nobody listens on and that this process
+// was not given before. It lies below the range from which the kernel takes the
+// ports of outgoing connections: one of those would else occupy the port of a
+// server that is down for a moment, and keep it from coming back.
+func FreePort() (int, error) {
+	low, high := 15000, ephemeralStart()
+	ports.Lock()
+	defer ports.Unlock()
+	for range 1000 {
+		port := low + rand.IntN(high-low)
+		if ports.given[port] || !free(port) {
+			continue
+		}
+		if ports.given == nil {
+			ports.given = map[int]bool{}
+		}
+		ports.given[port] = true
+		return port, nil
+	}
+	return 0, errors.New("no free port was found in 1000 tries between " + strconv.Itoa(low) + " and " + strconv.Itoa(high))
+}
+
+func free(port int) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort(localhost, strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}
+
+// ephemeralStart is the first port the kernel uses for outgoing connections.
+func ephemeralStart() int {
+	first := 32768
+	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		_, _ = fmt.Sscan(string(text), &first)
+	}
+	if first < 20000 {
+		return 32768 // somebody made the range that wide; there is no better place
+	}
+	return first
+}
