@@ -22,7 +22,7 @@ func TestAServerStartsReadOnlyWithGroupReplicationLoaded(t *testing.T) {
 		"select @@gtid_mode":       "ON",
 		"select @@gtid_executed":   "",
 		"select count(*) from information_schema.plugins where plugin_status = 'ACTIVE' and plugin_name in ('group_replication','clone')": "2",
-		"select count(*) from mysql.user where authentication_string = '' and account_locked = 'N'":                                      "0",
+		"select count(*) from mysql.user where authentication_string = '' and account_locked = 'N'":                                       "0",
 	} {
 		if got := value(t, s, query); got != want {
 			t.Errorf("%s gives %s, want %s", query, got, want)
