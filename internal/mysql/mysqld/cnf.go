@@ -74,8 +74,9 @@ func (b Binary) places() *cnf {
 	c.set("basedir", b.BaseDir)
 	c.set("plugin_dir", b.PluginDir)
 	c.set("lc_messages_dir", b.MessagesDir)
-	// Packaged servers die when /var/lib/mysql-files is missing.
-	c.set("secure_file_priv", "")
+	// No reading or writing of files over SQL. Without a value, packaged servers
+	// look for /var/lib/mysql-files and die when it is missing.
+	c.set("secure_file_priv", "NULL")
 	c.set("log_timestamps", "UTC")
 	// As root mysqld wants to be told that this is meant. It must be our own
 	// user: changing it would also clear the parent-death signal.

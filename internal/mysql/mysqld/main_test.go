@@ -3,7 +3,10 @@ package mysqld_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"path/filepath"
 	"sync"
@@ -105,8 +108,7 @@ func started(t *testing.T, cfg mysqld.Config) *mysqld.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		// The context of the test is over by now.
-		if err := s.Stop(context.Background()); err != nil {
+		if err := s.Kill(mysqld.StayDown); err != nil && !errors.Is(err, mysqld.ErrDown) {
 			t.Error(err)
 		}
 	})
@@ -121,6 +123,7 @@ func open(t *testing.T, s *mysqld.Server) *sql.DB {
 	t.Helper()
 	cfg := mysql.NewConfig()
 	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr = "root", rootPassword, "unix", s.Socket()
+	cfg.Logger = log.New(io.Discard, "", 0) // broken connections are what these tests are about
 	cfg.Timeout, cfg.ReadTimeout = 2*time.Second, 5*time.Second
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {

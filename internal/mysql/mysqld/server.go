@@ -98,9 +98,6 @@ func (s *Server) begin() (*life, error) {
 	if s.life != nil {
 		return nil, errors.New("it is running already")
 	}
-	if err := writableByPersisted(filepath.Join(s.cfg.Dir, dataDir)); err != nil {
-		return nil, err
-	}
 	if err := prepareSocket(s.socket); err != nil {
 		return nil, err
 	}
@@ -125,6 +122,9 @@ func (s *Server) begin() (*life, error) {
 
 // launch starts one process on the files begin has written.
 func (s *Server) launch() (*process, error) {
+	if err := writableByPersisted(filepath.Join(s.cfg.Dir, dataDir)); err != nil {
+		return nil, err
+	}
 	log, err := os.OpenFile(s.LogPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err

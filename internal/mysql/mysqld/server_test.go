@@ -226,3 +226,43 @@ func within(t *testing.T, c <-chan struct{}, limit time.Duration) {
 func isLost(err error) bool {
 	return errors.Is(err, mysql.ErrInvalidConn) || strings.Contains(err.Error(), "bad connection") || strings.Contains(err.Error(), "EOF")
 }
+
+func TestAPersistedReadOnlyOFFKeepsTheServerDown(t *testing.T) {
+	t.Parallel()
+	s := started(t, config(t))
+	if _, err := open(t, s).ExecContext(t.Context(), "set persist super_read_only = off"); err != nil {
+		t.Fatal(err)
+	}
+	// Neither by itself nor when asked: it would come back writable.
+	down := s.Down()
+	if _, err := open(t, s).ExecContext(t.Context(), "restart"); err != nil && !isLost(err) {
+		t.Fatal(err)
+	}
+	within(t, down, 20*time.Second)
+	if err := s.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "persisted as OFF") {
+		t.Error("the error is", err)
+	}
+}
+
+func TestAServerInALongDirectoryIsReachable(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	long := cfg.Dir + "/" + strings.Repeat("long-", 20)
+	if err := os.MkdirAll(long, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(cfg.Dir+"/data", long+"/data"); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Dir = long
+	s := started(t, cfg)
+	if got := value(t, s, "select 1"); got != "1" {
+		t.Error("select 1 gives", got)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.Socket()); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the socket was left behind")
+	}
+}
