@@ -35,19 +35,21 @@ func (s *Server) Report(ctx context.Context) (*topology.Report, error) {
 	if _, err := s.Dialect(ctx); err != nil {
 		return nil, err
 	}
-	r, err := s.report(ctx, s.plugin.Load())
-	if Number(err) == 1193 { // unknown system variable: the plugin was unloaded
-		s.plugin.Store(false)
-		r, err = s.report(ctx, false)
+	if s.without.Add(-1) >= 0 {
+		return s.report(ctx, false)
 	}
-	if err != nil {
-		return nil, err
+	r, err := s.report(ctx, true)
+	if Number(err) == 1193 { // unknown system variable: the plugin is not loaded
+		s.without.Store(pluginPause)
+		return s.report(ctx, false)
 	}
-	if len(r.Peers) > 0 {
-		s.plugin.Store(true)
-	}
-	return r, nil
+	s.without.Store(0)
+	return r, err
 }
+
+// pluginPause is how many reports go by before a server without the
+// group_replication plugin is asked for the plugin's variables again.
+const pluginPause = 10
 
 func (s *Server) report(ctx context.Context, plugin bool) (*topology.Report, error) {
 	ctx, cancel := bound(ctx)

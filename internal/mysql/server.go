@@ -42,7 +42,7 @@ type Server struct {
 	login   Login
 	db      *sql.DB
 	dialect atomic.Pointer[Dialect]
-	plugin  atomic.Bool // the group_replication plugin is known to be loaded
+	without atomic.Int32 // reports to go without the group_replication plugin's variables
 }
 
 // CallLimit bounds statements whose context has no deadline. START
@@ -100,7 +100,7 @@ func (s *Server) Forget() {
 	s.db.SetMaxIdleConns(0)
 	s.db.SetMaxIdleConns(2)
 	s.dialect.Store(nil)
-	s.plugin.Store(false)
+	s.without.Store(0)
 }
 
 // DB is the connection pool, for readers that stream.

@@ -48,6 +48,20 @@ func (s *Server) SetGlobal(ctx context.Context, values map[string]string) error 
 	return s.assign(ctx, "GLOBAL", values)
 }
 
+// PersistOnly sets global variables for every later start of the server, and
+// leaves their present values alone.
+func (s *Server) PersistOnly(ctx context.Context, values map[string]string) error {
+	return s.assign(ctx, "PERSIST_ONLY", values)
+}
+
+// Unpersist forgets what was persisted for a variable; unknown names are fine.
+func (s *Server) Unpersist(ctx context.Context, name string) error {
+	if !variableName.MatchString(name) {
+		return fmt.Errorf("%q is not the name of a setting", name)
+	}
+	return s.exec(ctx, "RESET PERSIST "+name, "RESET PERSIST IF EXISTS "+name)
+}
+
 func (s *Server) assign(ctx context.Context, scope string, values map[string]string) error {
 	d, err := s.Dialect(ctx)
 	if err != nil {

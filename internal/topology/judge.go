@@ -191,7 +191,7 @@ func silence(now time.Time, o Observation) string {
 	case o.Failure == Denied:
 		return "it does not let us in: " + o.Error
 	case o.Report == nil:
-		return "it never answered: " + o.Error
+		return "it gives no usable answer: " + o.Error
 	}
 	return fmt.Sprintf("it has not answered for %s", now.Sub(o.Heard).Round(100*time.Millisecond))
 }

@@ -138,7 +138,7 @@ type Observation struct {
 	Failure  Failure   // how the newest question ended
 	Error    string    // the same in words, no secrets
 	Failing  time.Time // since when questions fail; zero while they do not
-	Waiting  time.Time // when the question now in flight was sent; zero if none
+	Asked    time.Time // when the newest question that ended was sent
 }
 
 // Member is what we believe about one instance.

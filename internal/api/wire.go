@@ -1,0 +1,113 @@
+package api
+
+import (
+	"time"
+
+	"github.com/perdure/perdure/internal/topology"
+)
+
+// Ask is what every change can carry.
+type Ask struct {
+	AcceptLoss []string `json:"accept_loss,omitempty" doc:"Members that cannot be reached and whose own transactions may be lost."`
+	CloneOver  []string `json:"clone_over,omitempty" doc:"Members whose own transactions may be lost: their data are replaced by a copy."`
+	Method     string   `json:"method,omitempty" enum:"auto,clone,incremental" doc:"How new members get their data. Default auto."`
+	DryRun     bool     `json:"dry_run,omitempty" doc:"Decide and answer with the plan, and do nothing."`
+}
+
+// Apply asks that the cluster become what Spec says.
+type Apply struct {
+	Ask
+	Spec   Spec     `json:"spec"`
+	Remove []string `json:"remove,omitempty" doc:"Members that leave the cluster. Absence from the spec is not enough."`
+}
+
+// AddMember asks for one more member.
+type AddMember struct {
+	Ask
+	Member Member `json:"member"`
+}
+
+// SetGroup changes settings of the group; fields left out stay as they are.
+type SetGroup struct {
+	Ask
+	Mode             *topology.Mode `json:"mode,omitempty" enum:"multi-primary,single-primary"`
+	Consistency      *string        `json:"consistency,omitempty" enum:"EVENTUAL,BEFORE_ON_PRIMARY_FAILOVER,BEFORE,AFTER,BEFORE_AND_AFTER"`
+	FlowControl      *string        `json:"flow_control,omitempty" enum:"QUOTA,DISABLED"`
+	FlowThreshold    *int           `json:"flow_threshold,omitempty" minimum:"1" maximum:"2147483647"`
+	TransactionLimit *int           `json:"transaction_limit,omitempty" minimum:"1" maximum:"2147483647"`
+	ExpelTimeout     *int           `json:"expel_timeout,omitempty" minimum:"0" maximum:"3600"`
+}
+
+// Operation is a change that takes several steps, as its journal tells.
+type Operation struct {
+	ID      string          `json:"id" doc:"Empty if there was nothing to do or nothing was to be done."`
+	Kind    string          `json:"kind"`
+	Title   string          `json:"title"`
+	State   string          `json:"state" enum:"planned,running,undoing,done,undone,failed"`
+	Steps   []OperationStep `json:"steps"`
+	Error   string          `json:"error,omitempty"`
+	Hint    string          `json:"hint,omitempty" doc:"What to do next."`
+	Refused bool            `json:"refused,omitempty" doc:"A safety rule said no; nothing was changed, or all was taken back."`
+	Actor   string          `json:"actor,omitempty"`
+	Node    string          `json:"node,omitempty"`
+	Created time.Time       `json:"created"`
+	Ended   time.Time       `json:"ended,omitzero"`
+}
+
+// Over tells whether the operation has ended.
+func (o *Operation) Over() bool { return o.State != "running" && o.State != "undoing" }
+
+// OperationStep is one step of an operation.
+type OperationStep struct {
+	Name   string    `json:"name"`
+	Member string    `json:"member,omitempty"`
+	State  string    `json:"state"`
+	Note   string    `json:"note,omitempty"`
+	Begin  time.Time `json:"begin,omitzero"`
+	End    time.Time `json:"end,omitzero"`
+}
+
+// Status is the cluster as it is now.
+type Status struct {
+	Summary string            `json:"summary" doc:"One sentence: what the cluster can still lose, and what to do next."`
+	Level   string            `json:"level" enum:"ok,degraded,down" doc:"ok: as it should be. degraded: works, something is missing. down: cannot commit."`
+	Node    string            `json:"node" doc:"The node that answers."`
+	Control string            `json:"control,omitempty" doc:"Why the control store does not answer, if it does not."`
+	View    topology.View     `json:"view"`
+	Cluster *Cluster          `json:"cluster,omitempty"`
+	Running *Operation        `json:"running,omitempty"`
+	Drift   map[string]string `json:"drift,omitempty" doc:"Settings that differ between members: variable to explanation."`
+}
+
+// Cluster is what was asked for and recorded.
+type Cluster struct {
+	Name    string          `json:"name"`
+	Group   string          `json:"group"`
+	Spec    Group           `json:"spec"`
+	Members []ClusterMember `json:"members"`
+	Stopped bool            `json:"stopped,omitempty"`
+}
+
+// ClusterMember is one recorded member.
+type ClusterMember struct {
+	Member
+	Slot    int  `json:"slot"`
+	Stopped bool `json:"stopped,omitempty"`
+}
+
+// Finding is something about a server or a table that Group Replication, or
+// Perdure, will refuse or that costs safety.
+type Finding struct {
+	Member   string `json:"member,omitempty"`
+	Kind     string `json:"kind"`
+	Severity string `json:"severity" enum:"refuses,warns"`
+	Subject  string `json:"subject"`
+	Text     string `json:"text"`
+	SQL      string `json:"sql,omitempty" doc:"A statement that fixes it."`
+}
+
+// Checked is the answer of a check.
+type Checked struct {
+	Findings []Finding `json:"findings"`
+	Tables   int       `json:"tables,omitempty" doc:"How many tables were looked at."`
+}

@@ -1,0 +1,57 @@
+package config
+
+import (
+	"encoding/json"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// Example is a commented file to begin with.
+const Example = `# perdure.yaml: one cluster, as it should be. Check it with: perdure config check
+# yaml-language-server: $schema=perdure.schema.json   (perdure config schema > perdure.schema.json)
+version: 1
+cluster: shop
+
+node:
+  name: node1
+  data: /var/lib/perdure
+  api: 127.0.0.1:7040
+
+# The account nodes use on every member. "perdure check grants" prints what it needs.
+mysql:
+  user: perdure
+  password: file:/etc/perdure/mysql.password   # or env:NAME; mode 0600
+  # ca: /etc/perdure/mysql-ca.pem              # verify the members' certificates
+
+group:
+  mode: multi-primary          # or single-primary; can be switched online
+  consistency: BEFORE_ON_PRIMARY_FAILOVER
+  # transaction_limit: 150000000
+  # expel_timeout: 5
+
+members:
+  - {name: m1, address: 192.0.2.11:3306, zone: a}
+  - {name: m2, address: 192.0.2.12:3306, zone: b}
+  - {name: m3, address: 192.0.2.13:3306, zone: c}
+`
+
+// Schema is the JSON Schema of the file, made from the same types that read it.
+func Schema() ([]byte, error) {
+	registry := huma.NewMapRegistry("#/$defs/", huma.DefaultSchemaNamer)
+	root := registry.Schema(reflect.TypeFor[File](), false, "File")
+	defs := map[string]*huma.Schema{}
+	for name, s := range registry.Map() {
+		defs[name] = s
+	}
+	b, err := json.Marshal(root)
+	if err != nil {
+		return nil, err
+	}
+	var m map[string]any
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, err
+	}
+	m["$schema"], m["title"], m["$defs"] = "https://json-schema.org/draft/2020-12/schema", "perdure.yaml", defs
+	return json.MarshalIndent(m, "", "  ")
+}
