@@ -127,14 +127,15 @@ func (c Config) cnf(port int, socket string) *cnf {
 
 // replication is what Group Replication and GTID replication ask of every
 // server. Row format is not named: it is the default of every version we
-// support, and naming it is a deprecation warning in the newer ones.
+// support, and naming it is a deprecation warning in the newer ones. Nor is
+// relay_log_recovery: after the loss of a whole group the relay log may hold the
+// last copy of a certified transaction, and must not be thrown away.
 func replication(f *cnf, v Version) {
 	f.set("gtid_mode", "ON")
 	f.set("enforce_gtid_consistency", "ON")
 	f.set("log_bin", "binlog")
 	f.set("log_replica_updates", "ON")
 	f.set("relay_log", "relay")
-	f.set("relay_log_recovery", "ON")
 	f.set("replica_preserve_commit_order", "ON")
 	f.set("replica_parallel_workers", "4")
 	if v.Before(Version{8, 4, 0}) {
