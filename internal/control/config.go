@@ -51,7 +51,8 @@ type Config struct {
 	// 100 ms.
 	Heartbeat time.Duration
 	// Election is how long peers wait without a heartbeat before they elect
-	// another leader. Default 1 s, at least five times Heartbeat.
+	// another leader. Default 1 s, at least five times Heartbeat. A node alone
+	// waits too before it leads itself, so there the default is 500 ms.
 	Election time.Duration
 	// Quota is how many bytes the embedded store may take on disk. Default
 	// 256 MiB; documents are plans and settings, not data.
@@ -104,7 +105,12 @@ func (c Config) withDefaults() Config {
 	c.CallLimit = cmp.Or(c.CallLimit, 5*time.Second)
 	c.OpenLimit = cmp.Or(c.OpenLimit, 30*time.Second)
 	c.Heartbeat = cmp.Or(c.Heartbeat, 100*time.Millisecond)
-	c.Election = cmp.Or(c.Election, 10*c.Heartbeat)
+	if c.Election == 0 {
+		c.Election = 10 * c.Heartbeat
+		if len(c.Peers) == 0 {
+			c.Election = 5 * c.Heartbeat
+		}
+	}
 	c.Quota = cmp.Or(c.Quota, 256<<20)
 	if c.Listen == "" {
 		if i := c.self(); i >= 0 {
