@@ -99,13 +99,19 @@ func TestInitIsCalledOffWithItsContext(t *testing.T) {
 
 func TestACopyHasTheDataButNotTheIdentity(t *testing.T) {
 	t.Parallel()
-	s := started(t, config(t))
+	began := time.Now()
+	dir, _ := prepared(t)
+	t.Logf("a template has %.1f MB, %.1f on disk; copied in at most %s",
+		sizes(t, dir, apparent), sizes(t, dir, occupied), time.Since(began))
+	began = time.Now()
+	s := started(t, mysqld.Config{Binary: binary(t), Dir: dir, ServerID: nextID.Add(1)})
+	t.Logf("started in %s", time.Since(began))
 	uuid := value(t, s, "select @@server_uuid")
 	if err := s.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	to := filepath.Join(shortDir(t), "data")
-	began := time.Now()
+	began = time.Now()
 	if err := mysqld.Copy(t.Context(), filepath.Join(s.Dir(), "data"), to); err != nil {
 		t.Fatal(err)
 	}

@@ -222,6 +222,7 @@ func (s *Server) WaitUsable(ctx context.Context) error {
 	if l == nil {
 		return fmt.Errorf("wait for server %s: %w", s.cfg.Name, ErrDown)
 	}
+	offset := fileSize(s.LogPath())
 	for {
 		p := s.process(l)
 		err := usable(ctx, p, s.socket, s.Address())
@@ -232,7 +233,10 @@ func (s *Server) WaitUsable(ctx context.Context) error {
 			return fmt.Errorf("wait for server %s: %w", s.cfg.Name, err)
 		}
 		if !s.next(ctx, l, p) {
-			return fmt.Errorf("wait for server %s: %w: %w", s.cfg.Name, ErrDown, err)
+			return &StartError{
+				Server: "wait for server " + s.cfg.Name,
+				Err:    fmt.Errorf("%w: %w", ErrDown, err), Log: errorLines(s.LogPath(), offset),
+			}
 		}
 	}
 }

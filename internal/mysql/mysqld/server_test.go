@@ -266,3 +266,20 @@ func TestAServerInALongDirectoryIsReachable(t *testing.T) {
 		t.Error("the socket was left behind")
 	}
 }
+
+func TestAServerUsesTheCertificateItIsGiven(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	// The files of another server: the certificate must be told apart from the
+	// one in the server's own data directory.
+	other := config(t)
+	from := other.Dir + "/data/"
+	cfg.TLS = mysqld.TLS{CA: from + "ca.pem", Cert: from + "server-cert.pem", Key: from + "server-key.pem"}
+	s := started(t, cfg)
+	if got := value(t, s, "select @@ssl_cert"); got != cfg.TLS.Cert {
+		t.Error("ssl_cert is", got)
+	}
+	if got := value(t, s, "select value from performance_schema.tls_channel_status where channel = 'mysql_main' and property = 'Enabled'"); got != "Yes" {
+		t.Error("TLS enabled is", got)
+	}
+}
