@@ -133,3 +133,7 @@ func classOf(n int) Class {
 	}
 	return Unknown
 }
+
+// ErrTooLarge is what a caller reports that saw by itself that something
+// exceeds what the server takes; Classify knows it.
+var ErrTooLarge = driversql.ErrPktTooLarge
