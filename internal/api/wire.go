@@ -111,3 +111,8 @@ type Checked struct {
 	Findings []Finding `json:"findings"`
 	Tables   int       `json:"tables,omitempty" doc:"How many tables were looked at."`
 }
+
+// CheckServers asks for a look at servers; none means all members.
+type CheckServers struct {
+	Members []Member `json:"members,omitempty"`
+}

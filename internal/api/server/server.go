@@ -1,0 +1,207 @@
+// Package server is the HTTP API: routes, authentication, limits. Handlers are
+// thin; what they ask for is done by the duties.
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/perdure/perdure/internal/api"
+	"github.com/perdure/perdure/internal/group"
+	"github.com/perdure/perdure/internal/mysql"
+	"github.com/perdure/perdure/internal/plan"
+	"github.com/perdure/perdure/internal/state"
+	"github.com/perdure/perdure/internal/topology"
+	"github.com/perdure/perdure/internal/watch"
+)
+
+// Config is what the API stands on.
+type Config struct {
+	Version string
+	Node    string
+	Token   string // bearer token of the administrator
+	Group   *group.Group
+	Watch   *watch.Watcher
+	Open    func(topology.Instance) (*mysql.Server, error)
+	Metrics prometheus.Gatherer
+	Log     *slog.Logger
+}
+
+// Server answers the API. Make one with New.
+type Server struct {
+	Config
+	mux   *http.ServeMux
+	huma  huma.API
+	token [sha256.Size]byte
+}
+
+// maxBody bounds what a request may carry; a spec of nine members is 2 kB.
+const maxBody = 1 << 20
+
+// New makes the API's routes.
+func New(c Config) *Server {
+	s := &Server{Config: c, mux: http.NewServeMux(), token: sha256.Sum256([]byte(c.Token))}
+	h := huma.DefaultConfig("Perdure", c.Version)
+	h.DocsPath = "" // its page would load scripts from elsewhere
+	h.SchemasPath = ""
+	h.CreateHooks = nil // no $schema links in answers
+	h.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
+	h.Security = []map[string][]string{{"token": {}}}
+	h.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
+	s.huma = humago.New(s.mux, h)
+	s.clusterRoutes()
+	s.operationRoutes()
+	s.checkRoutes()
+	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	s.mux.HandleFunc("GET /readyz", s.ready)
+	if c.Metrics != nil {
+		s.mux.Handle("GET /metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{}))
+	}
+	return s
+}
+
+// schemaName keeps the members of a spec and the members of a View apart.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t == reflect.TypeFor[topology.Member]() {
+		return "Seen" + name
+	}
+	return name
+}
+
+// OpenAPI is the description of the API as JSON.
+func (s *Server) OpenAPI() ([]byte, error) { return json.MarshalIndent(s.huma.OpenAPI(), "", "  ") }
+
+// open paths need no token: they tell nothing about the cluster's data, and
+// load balancers have none.
+func open(path string) bool {
+	switch path {
+	case "/livez", "/readyz", "/openapi.json", "/openapi.yaml":
+		return true
+	}
+	return false
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !open(r.URL.Path) && !s.allowed(r) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="perdure"`)
+		problem(w, http.StatusUnauthorized, "this needs the token of the node, as \"Authorization: Bearer TOKEN\"")
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	s.mux.ServeHTTP(w, r)
+}
+
+func (s *Server) allowed(r *http.Request) bool {
+	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	sum := sha256.Sum256([]byte(given))
+	return ok && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1
+}
+
+func problem(w http.ResponseWriter, status int, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: detail})
+}
+
+// ready says whether this node can answer questions and act.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	if _, err := s.Group.Cluster(ctx); err != nil {
+		http.Error(w, "the control store does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// Serve answers on ln, with TLS, until ctx ends. It then lets requests in hand
+// finish for a few seconds.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, cert tls.Certificate) error {
+	h := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+	}
+	done := make(chan error, 1)
+	go func() { done <- h.ServeTLS(ln, "", "") }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	err := h.Shutdown(grace)
+	if e := <-done; !errors.Is(e, http.ErrServerClosed) {
+		err = errors.Join(err, e)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return h.Close()
+	}
+	return err
+}
+
+// answer turns an error into a problem document. The hint of a refusal travels
+// as an error detail, so that the command line can print it on its own line.
+func answer(err error) error {
+	var status int
+	hint := plan.Hint(err)
+	refused, isRefusal := errors.AsType[*plan.RefusedError](err)
+	switch {
+	case err == nil:
+		return nil
+	case isRefusal:
+		status, err = http.StatusConflict, refused
+	case errors.Is(err, group.ErrNoSuchPlan):
+		status = http.StatusNotFound
+	case errors.Is(err, state.ErrUnavailable):
+		status = http.StatusServiceUnavailable
+	default:
+		status = http.StatusInternalServerError
+	}
+	m := &huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: err.Error()}
+	if isRefusal {
+		m.Type = "urn:perdure:refused"
+	}
+	if hint != "" {
+		m.Errors = append(m.Errors, &huma.ErrorDetail{Message: hint, Location: "hint"})
+	}
+	return m
+}
+
+// operation is a plan as the API shows it.
+func operation(p plan.Plan) api.Operation {
+	o := api.Operation{
+		ID: p.ID, Kind: p.Kind, Title: p.Title, State: string(p.State), Error: p.Error, Hint: p.Hint, Refused: p.Refused,
+		Actor: p.Actor, Node: p.Node, Created: p.Created, Ended: p.Ended, Steps: []api.OperationStep{},
+	}
+	for _, s := range p.Steps {
+		o.Steps = append(o.Steps, api.OperationStep{Name: s.Verb, Member: s.Member, State: string(s.State), Note: s.Note, Begin: s.Begin, End: s.End})
+	}
+	return o
+}

@@ -1,0 +1,470 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/perdure/perdure/internal/gtid"
+	"github.com/perdure/perdure/internal/mysql"
+	"github.com/perdure/perdure/internal/plan"
+	"github.com/perdure/perdure/internal/topology"
+)
+
+// recoveryAccount is the account a member recovers with. Every member has its
+// own, with a password that is known to MySQL alone: it is made anew whenever
+// it is needed, so no file and no store of ours ever holds it.
+func recoveryAccount(m Known) mysql.Account {
+	return mysql.Account{User: fmt.Sprintf("perdure_recovery_%d", m.Slot), Host: "%"}
+}
+
+// account gives a member a recovery account with a new password.
+func (a *actor) account(ctx context.Context, m Known) error {
+	v, err := a.look(ctx, []string{m.Name})
+	if err != nil {
+		return err
+	}
+	writer, err := a.writer(ctx, v)
+	if err != nil {
+		return err
+	}
+	server, err := a.server(m)
+	if err != nil {
+		return err
+	}
+	password := newPassword()
+	if err := writer.SetRecoveryAccount(ctx, recoveryAccount(m), password); err != nil {
+		return err
+	}
+	return server.UseRecoveryAccount(ctx, recoveryAccount(m).User, password)
+}
+
+func (a *actor) unaccount(ctx context.Context, m Known) error {
+	v, err := a.look(ctx, nil)
+	if err != nil || len(writable(v)) == 0 { // the group is gone, and the account with it
+		return err
+	}
+	writer, err := a.writer(ctx, v)
+	if err != nil {
+		return err
+	}
+	return writer.DropAccount(ctx, recoveryAccount(m))
+}
+
+// drop removes what a member that left had in the group, and the group from
+// what that member remembers.
+func (a *actor) drop(ctx context.Context, m Known) error {
+	if err := a.unaccount(ctx, m); err != nil {
+		return err
+	}
+	v, err := a.look(ctx, []string{m.Name})
+	if err != nil {
+		return err
+	}
+	if x, _ := v.Member(m.Name); x.State != topology.Offline && x.State != topology.Error {
+		return nil // it does not answer; the bootstrap guard still asks its peers
+	}
+	server, err := a.server(m)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"group_replication_group_name", "group_replication_group_seeds"} {
+		if err := server.Unpersist(ctx, name); err != nil {
+			return err
+		}
+	}
+	return server.SetGlobal(ctx, map[string]string{"group_replication_group_seeds": ""})
+}
+
+func writable(v *topology.View) []topology.Member {
+	var out []topology.Member
+	for _, m := range v.Members {
+		if m.Writable {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// writer returns a member that accepts writes now.
+func (a *actor) writer(ctx context.Context, v *topology.View) (*mysql.Server, error) {
+	if len(writable(v)) == 0 {
+		ctx, cancel := context.WithTimeoutCause(ctx, expelLimit, errors.New("no member accepts writes"))
+		defer cancel()
+		var err error
+		if v, err = a.watch.Until(ctx, func(v *topology.View) bool { return len(writable(v)) > 0 }); err != nil {
+			return nil, fmt.Errorf("wait for a writable member: %w (%s)", err, states(v))
+		}
+	}
+	k, err := a.memberOf(ctx, writable(v)[0].Name)
+	if err != nil {
+		return nil, err
+	}
+	return a.server(k)
+}
+
+// provision makes sure that the server's data are such that it can join: by a
+// clone where replaying the group's history would not do.
+func (a *actor) provision(ctx context.Context, c Cluster, m Known, s *plan.Step, j plan.Journal) error {
+	v, x, in, err := a.inGroup(ctx, m.Name)
+	if err != nil {
+		return err
+	}
+	if in {
+		j.Note("it is in the group already")
+		return nil
+	}
+	if x.Report == nil || (x.State != topology.Offline && x.State != topology.Error) {
+		return fmt.Errorf("%s cannot join: %s", m.Name, x.Why)
+	}
+	donor, err := a.donor(v)
+	if err != nil {
+		return err
+	}
+	facts, err := a.provisioning(ctx, c, v, x, donor)
+	if err != nil {
+		return err
+	}
+	why, err := needsClone(facts, s.Args["method"], s.Args["over"] == "yes")
+	if err != nil {
+		return err
+	}
+	if why == "" {
+		j.Note("it replays %d transactions from %s", facts.missing.Count(), donor.Name)
+		return nil
+	}
+	j.Note("it is cloned from %s: %s", donor.Name, why)
+	return a.clone(ctx, m, donor, j)
+}
+
+// copying is what decides between clone and replay.
+type copying struct {
+	member, donor string
+	errant        gtid.Set // the server has, the group has not
+	missing       gtid.Set // the group has, the server has not
+	lost          gtid.Set // of those missing, what the donor's binary logs no longer have
+	empty         bool     // the server executed nothing, ever
+	complete      bool     // the group's history is complete in its binary logs
+	cloned        bool     // this very server finished a clone from the group
+}
+
+// replayMost is how many transactions a new server replays before a clone is
+// the faster way, at some thousand a second against a restart of 6 s.
+const replayMost = 50_000
+
+// needsClone says why a server has to be cloned, or "" if it can replay.
+func needsClone(c copying, method string, over bool) (string, error) {
+	if !c.errant.IsEmpty() && !over {
+		return "", plan.Refuse(
+			fmt.Sprintf("look at them: `mysqlbinlog --include-gtids=...` on %s; if they may be lost: repeat with --clone-over %s, which replaces its data with a copy", c.member, c.member),
+			"%s has transactions the group does not have: %s. Nothing was changed.", c.member, describe(c.errant))
+	}
+	why := ""
+	switch {
+	case !c.errant.IsEmpty():
+		why = "its own transactions were given up: " + describe(c.errant)
+	case method == Clone && !c.cloned:
+		why = "as asked"
+	case !c.lost.IsEmpty():
+		why = fmt.Sprintf("the binary logs of %s no longer have %d transactions it misses", c.donor, c.lost.Count())
+	case c.empty && !c.complete:
+		why = "it is empty, and not all data of the group need be in its binary logs"
+	case c.empty && c.missing.Count() > replayMost:
+		why = fmt.Sprintf("%d transactions are faster copied than replayed", c.missing.Count())
+	}
+	if why != "" && method == Incremental {
+		return "", plan.Refuse("repeat without --method incremental", "%s cannot join by replaying: %s. Nothing was changed.", c.member, why)
+	}
+	return why, nil
+}
+
+// provisioning reads what needsClone wants to know.
+func (a *actor) provisioning(ctx context.Context, c Cluster, v *topology.View, x topology.Member, donor Known) (copying, error) {
+	f := copying{member: x.Name, donor: donor.Name, complete: c.Spec.CompleteHistory}
+	var group gtid.Set
+	for _, o := range v.In(topology.Online) {
+		group = group.Union(o.Report.Holds())
+	}
+	f.errant = x.Report.Executed.Subtract(group)
+	f.missing = group.Subtract(x.Report.Executed)
+	f.empty = x.Report.Executed.IsEmpty()
+	from, err := a.server(donor)
+	if err != nil {
+		return f, err
+	}
+	purged, err := from.Purged(ctx)
+	if err != nil {
+		return f, err
+	}
+	f.lost = purged.Intersect(f.missing)
+	to, err := a.memberOf(ctx, x.Name)
+	if err != nil {
+		return f, err
+	}
+	server, err := a.server(to)
+	if err != nil {
+		return f, err
+	}
+	p, err := server.CloneProgress(ctx)
+	f.cloned = err == nil && p.State == "Completed" && !f.empty && f.errant.IsEmpty()
+	return f, nil
+}
+
+// donor picks an ONLINE member to copy from: not the only writer if there is
+// a choice.
+func (a *actor) donor(v *topology.View) (Known, error) {
+	online := v.In(topology.Online)
+	if len(online) == 0 {
+		return Known{}, errors.New("no member is ONLINE to copy from")
+	}
+	best := online[0]
+	for _, m := range online {
+		if m.Role == topology.Secondary {
+			best = m
+		}
+	}
+	return Known{Member: specOf(best)}, nil
+}
+
+// clone copies donor's data into m and waits until m is back.
+func (a *actor) clone(ctx context.Context, m, donor Known, j plan.Journal) error {
+	server, err := a.server(m)
+	if err != nil {
+		return err
+	}
+	if p, err := server.CloneProgress(ctx); err == nil && p.State == "In Progress" {
+		return a.cloned(ctx, server, m, j, nil) // begun before this node was killed
+	}
+	v, err := a.look(ctx, nil)
+	if err != nil {
+		return err
+	}
+	writer, err := a.writer(ctx, v)
+	if err != nil {
+		return err
+	}
+	from, err := a.server(donor)
+	if err != nil {
+		return err
+	}
+	password := newPassword()
+	if err := writer.SetRecoveryAccount(ctx, recoveryAccount(m), password); err != nil {
+		return err
+	}
+	// The donor may be another member: it must know the account before it is asked.
+	at, err := writer.Executed(ctx)
+	if err != nil {
+		return err
+	}
+	if err := from.WaitExecuted(ctx, at); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Clone(ctx, donor.Address, recoveryAccount(m).User, password) }()
+	return a.cloned(ctx, server, m, j, done)
+}
+
+// cloned reports a clone's progress and returns when the server is back on the
+// copied data. done, if not nil, has the result of the CLONE statement.
+func (a *actor) cloned(ctx context.Context, server *mysql.Server, m Known, j plan.Journal, done chan error) error {
+	tick := time.NewTicker(300 * time.Millisecond)
+	defer tick.Stop()
+	ended := time.Time{} // when the copy was complete
+	for {
+		select {
+		case <-ctx.Done():
+			if done != nil {
+				<-done
+			}
+			return context.Cause(ctx)
+		case err := <-done:
+			if err != nil {
+				return err
+			}
+			done, ended = nil, time.Now()
+			server.Forget()
+		case <-tick.C:
+		}
+		ask, cancel := context.WithTimeout(ctx, lookLimit)
+		p, err := server.CloneProgress(ask)
+		cancel()
+		switch {
+		case err != nil && !ended.IsZero() && time.Since(ended) > expelLimit:
+			return &plan.HintedError{Err: fmt.Errorf("%s copied all data and stopped, and nothing started it again", m.Name),
+				Hint: "start mysqld on " + m.Name + ", then run the command again; a service manager that restarts it on exit code 16 (MYSQLD_PARENT_PID set) does this by itself"}
+		case err != nil:
+			server.Forget()
+		case p.State == "Failed":
+			return fmt.Errorf("clone into %s failed: %s", m.Name, p.Error)
+		case p.State == "Completed" && done == nil:
+			j.Note("%s", describeClone(p))
+			return nil
+		case p.State == "In Progress":
+			j.Note("%s", describeClone(p))
+		}
+	}
+}
+
+// describeClone says bytes, rate and estimate.
+func describeClone(p mysql.CloneState) string {
+	const mb = 1 << 20
+	rate := float64(p.Copied) / max(p.Elapsed.Seconds(), 0.001)
+	if p.State == "Completed" {
+		return fmt.Sprintf("cloned %d MB in %s (%d MB/s)", p.Copied/mb, p.Elapsed.Round(100*time.Millisecond), int(rate)/mb)
+	}
+	if p.Total <= p.Copied || rate < 1 {
+		return fmt.Sprintf("%s: %d MB", p.Stage, p.Copied/mb)
+	}
+	left := time.Duration(float64(p.Total-p.Copied) / rate * float64(time.Second))
+	return fmt.Sprintf("%s: %d of %d MB, %d MB/s, %s left", p.Stage, p.Copied/mb, p.Total/mb, int(rate)/mb, left.Round(time.Second))
+}
+
+// join lets a provisioned server into the group and waits until it is ONLINE
+// and caught up.
+func (a *actor) join(ctx context.Context, c Cluster, m Known, j plan.Journal) error {
+	v, x, in, err := a.inGroup(ctx, m.Name)
+	if err != nil {
+		return err
+	}
+	if !in {
+		if v.Quorum != topology.HasQuorum {
+			return plan.Refuse("`perdure status`", "%s cannot join: the group's quorum is %s (%s)", m.Name, v.Quorum, states(v))
+		}
+		if x.State == topology.Isolated {
+			return plan.Refuse("STOP GROUP_REPLICATION on "+m.Name+", then `perdure member rejoin "+m.Name+"`", "%s is in a group of its own: %s", m.Name, x.Why)
+		}
+		if x, err = a.expelled(ctx, m, j); err != nil {
+			return err
+		}
+		facts, err := a.provisioning(ctx, c, v, x, Known{Member: specOf(v.In(topology.Online)[0])})
+		if err != nil {
+			return err
+		}
+		if _, err := needsClone(facts, Auto, false); err != nil {
+			return err
+		}
+		server, err := a.server(m)
+		if err != nil {
+			return err
+		}
+		if x.State == topology.Error { // START refuses while the plugin still runs
+			if err := server.Leave(ctx); err != nil {
+				return err
+			}
+		}
+		if err := a.trusted(ctx); err != nil {
+			return err
+		}
+		if err := server.Join(ctx); err != nil {
+			return a.withLog(err, m)
+		}
+		if x.Report != nil && x.Report.OfflineMode { // the group never clears it
+			if err := server.AcceptClients(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return a.opened(ctx, m, j)
+}
+
+// expelled waits until the group no longer lists a server that is outside: it
+// would refuse it as an old incarnation.
+func (a *actor) expelled(ctx context.Context, m Known, j plan.Journal) (topology.Member, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, expelLimit, errors.New("the group still lists it"))
+	defer cancel()
+	var x topology.Member
+	_, err := a.watch.Until(ctx, func(v *topology.View) bool {
+		x, _ = v.Member(m.Name)
+		if (x.State == topology.Offline || x.State == topology.Error) && !listedByOthers(v, x.UUID) {
+			return true
+		}
+		j.Note("it waits to be expelled: %s", x.Why)
+		return false
+	})
+	if err != nil {
+		return x, fmt.Errorf("%s cannot join: it is %s, %s: %w", m.Name, x.State, x.Why, err)
+	}
+	return x, nil
+}
+
+// listedByOthers tells whether a member of the group lists that server.
+func listedByOthers(v *topology.View, uuid string) bool {
+	for _, m := range v.In(topology.Online, topology.Recovering) {
+		for _, p := range m.Report.Peers {
+			if p.UUID == uuid {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// waitOnline waits until the member is ONLINE. As long as it makes progress it
+// has time.
+func (a *actor) waitOnline(ctx context.Context, m Known, j plan.Journal) (*topology.View, error) {
+	var progress uint64
+	last := time.Now()
+	stuck := errors.New("it makes no progress")
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	v, err := a.watch.Until(ctx, func(v *topology.View) bool {
+		x, _ := v.Member(m.Name)
+		if x.State == topology.Online {
+			return true
+		}
+		if x.Report != nil {
+			if n := x.Report.Executed.Count(); n != progress {
+				progress, last = n, time.Now()
+				j.Note("it is %s, %d transactions applied", x.State, n)
+			}
+		}
+		limit := onlineLimit
+		if x.State == topology.Offline || x.State == topology.Error {
+			limit = 10 * time.Second // it fell out again; the report may lag behind
+		}
+		if time.Since(last) > limit {
+			cancel(stuck)
+		}
+		return false
+	})
+	if err != nil {
+		x, _ := v.Member(m.Name)
+		return v, fmt.Errorf("%s did not become ONLINE, it is %s (%s): %w", m.Name, x.State, x.Why, err)
+	}
+	return v, nil
+}
+
+// leave takes a member out of the group, or waits until a dead one is out.
+func (a *actor) leave(ctx context.Context, m Known, j plan.Journal) error {
+	_, x, in, err := a.inGroup(ctx, m.Name)
+	if err != nil {
+		return err
+	}
+	if in || x.State == topology.Isolated || x.State == topology.Error {
+		server, err := a.server(m)
+		if err != nil {
+			return err
+		}
+		if err := a.trusted(ctx); err != nil {
+			return err
+		}
+		if err := server.Leave(ctx); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, expelLimit, errors.New("the group still lists it"))
+	defer cancel()
+	_, err = a.watch.Until(ctx, func(v *topology.View) bool {
+		x, _ := v.Member(m.Name)
+		gone := x.State == topology.Offline || x.State == topology.Down || x.State == topology.Unknown || x.State == topology.Error
+		if !gone {
+			j.Note("it is still %s", x.State)
+		}
+		return gone && !listedByOthers(v, x.UUID)
+	})
+	if err != nil {
+		return fmt.Errorf("%s did not leave the group: %w", m.Name, err)
+	}
+	return nil
+}

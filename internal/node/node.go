@@ -1,0 +1,240 @@
+// Package node puts the parts of a node together. It is the only package that
+// knows all of them; tests and the playground build the same Node that
+// `perdure serve` runs.
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/perdure/perdure/internal/api/server"
+	"github.com/perdure/perdure/internal/config"
+	"github.com/perdure/perdure/internal/control"
+	"github.com/perdure/perdure/internal/group"
+	"github.com/perdure/perdure/internal/lease"
+	"github.com/perdure/perdure/internal/mysql"
+	"github.com/perdure/perdure/internal/pki"
+	"github.com/perdure/perdure/internal/plan"
+	"github.com/perdure/perdure/internal/run"
+	"github.com/perdure/perdure/internal/topology"
+	"github.com/perdure/perdure/internal/watch"
+)
+
+// Options are what the file does not say.
+type Options struct {
+	Version string
+	Log     *slog.Logger
+	// Written, if set, is called after every write of a plan's journal.
+	Written func(plan.Plan)
+}
+
+// Node is one running Perdure.
+type Node struct {
+	file    *config.File
+	log     *slog.Logger
+	control *control.Control
+	lease   *lease.Keeper
+	watch   *watch.Watcher
+	group   *group.Group
+	api     *server.Server
+	listen  net.Listener
+	cert    tls.Certificate
+	token   string
+	pool    *x509.CertPool
+	login   mysql.Login // without address
+}
+
+// Files of a node under its data directory, for those who call its API.
+const (
+	TokenFile = "token"
+	CAFile    = "tls/ca.crt"
+)
+
+// New opens everything that can fail: directories, secrets, listeners, the
+// control store. What it returns is ready to Run, or an error says why not.
+func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
+	n = &Node{file: f, log: o.Log.With("node", f.Node.Name)}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if err := os.MkdirAll(f.Node.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	if err := n.logins(); err != nil {
+		return nil, err
+	}
+	if err := n.openAPI(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.openControl(ctx); err != nil {
+		return nil, err
+	}
+	n.lease, err = lease.New(n.control, lease.Config{Holder: f.Node.Name, Reclaim: len(f.Control.Endpoints) == 0}, n.log.With("part", "lease"))
+	if err != nil {
+		return nil, err
+	}
+	n.watch = watch.New(n.Open, n.log.With("part", "watch"))
+	n.group = group.New(group.Config{
+		Node: f.Node.Name, Store: n.control, Lease: n.lease, Watch: n.watch, Open: n.Open,
+		Log: n.log.With("part", "group"), Written: o.Written,
+	})
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), n.watch)
+	n.api = server.New(server.Config{
+		Version: o.Version, Node: f.Node.Name, Token: n.token, Group: n.group, Watch: n.watch, Open: n.Open,
+		Metrics: metrics, Log: n.log.With("part", "api"),
+	})
+	return n, nil
+}
+
+// Open connects to a server with the node's account.
+func (n *Node) Open(in topology.Instance) (*mysql.Server, error) {
+	l := n.login
+	l.Address = in.Address
+	return mysql.Open(in.Name, l)
+}
+
+// logins reads the account of the members.
+func (n *Node) logins() error {
+	password, err := n.file.Secret(n.file.MySQL.Password)
+	if err != nil {
+		return err
+	}
+	n.login = mysql.Login{User: n.file.MySQL.User, Password: password}
+	if n.file.MySQL.CA == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(n.file.MySQL.CA)
+	if err != nil {
+		return fmt.Errorf("read mysql.ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("mysql.ca: %s holds no certificate", n.file.MySQL.CA)
+	}
+	n.login.TLS = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+// openAPI makes the API's certificate and token and takes its address.
+func (n *Node) openAPI(ctx context.Context) error {
+	dir := filepath.Join(n.file.Node.Data, filepath.Dir(CAFile))
+	ca, err := pki.Open(dir)
+	if err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(n.file.Node.API)
+	if err != nil {
+		return fmt.Errorf("node.api: %w", err)
+	}
+	names := append([]string{"localhost", "127.0.0.1", "::1", n.file.Node.Name}, n.file.Node.Names...)
+	if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+		names = append(names, host)
+	}
+	cert, key, err := ca.Issue("api", names...)
+	if err != nil {
+		return err
+	}
+	if n.cert, err = tls.LoadX509KeyPair(cert, key); err != nil {
+		return err
+	}
+	n.pool = ca.Pool()
+	if n.token, err = token(filepath.Join(n.file.Node.Data, TokenFile)); err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	if n.listen, err = lc.Listen(ctx, "tcp", n.file.Node.API); err != nil {
+		return fmt.Errorf("listen for the API (node.api): %w", err)
+	}
+	return nil
+}
+
+// token reads the administrator's token, and makes it at the first start.
+func token(path string) (string, error) {
+	b, err := os.ReadFile(path) //nolint:gosec // in the data directory
+	if err == nil && len(b) > 0 {
+		return string(b), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	raw := make([]byte, 32)
+	_, _ = rand.Read(raw) // never fails: see crypto/rand
+	t := hex.EncodeToString(raw)
+	if err := os.WriteFile(path+".new", []byte(t), 0o600); err != nil {
+		return "", err
+	}
+	return t, os.Rename(path+".new", path)
+}
+
+func (n *Node) openControl(ctx context.Context) error {
+	c := n.file.Control
+	cfg := control.Config{
+		Name: n.file.Node.Name, Cluster: n.file.Cluster, Endpoints: c.Endpoints, Username: c.User,
+		TLS: control.TLS{CA: c.CA, Cert: c.Cert, Key: c.Key},
+	}
+	if len(c.Endpoints) == 0 {
+		cfg.Dir = filepath.Join(n.file.Node.Data, "control")
+	} else {
+		cfg.Prefix = "/perdure/" + n.file.Cluster + "/"
+	}
+	for _, p := range c.Peers {
+		cfg.Peers = append(cfg.Peers, control.Peer{Name: p.Name, Address: p.Address})
+	}
+	if c.Password != "" {
+		var err error
+		if cfg.Password, err = n.file.Secret(c.Password); err != nil {
+			return err
+		}
+	}
+	var err error
+	n.control, err = control.Open(ctx, cfg, n.log.With("part", "control"))
+	return err
+}
+
+// API is the URL, the token and the authority with which to call the node.
+func (n *Node) API() (url, token string, ca *x509.CertPool) {
+	return "https://" + n.listen.Addr().String(), n.token, n.pool
+}
+
+// Watch is the node's watcher.
+func (n *Node) Watch() *watch.Watcher { return n.watch }
+
+// Group is the node's group.
+func (n *Node) Group() *group.Group { return n.group }
+
+// Run runs the node until ctx ends, then stops its parts in reverse.
+func (n *Node) Run(ctx context.Context) error {
+	defer n.close()
+	n.log.Info("node runs", "api", n.listen.Addr().String(), "cluster", n.file.Cluster)
+	return run.Parts(ctx,
+		run.Part{Name: "watch", Run: n.watch.Run},
+		run.Part{Name: "lease", Run: n.lease.Run},
+		run.Part{Name: "group", Run: n.group.Run},
+		run.Part{Name: "api", Run: func(ctx context.Context) error { return n.api.Serve(ctx, n.listen, n.cert) }},
+	)
+}
+
+func (n *Node) close() {
+	if n.listen != nil {
+		_ = n.listen.Close()
+	}
+	if n.control != nil {
+		n.control.Close()
+	}
+}

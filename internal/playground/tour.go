@@ -1,0 +1,41 @@
+package playground
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// tour prints what to do next, ready to be copied.
+func (p *play) tour(e Endpoints) {
+	me := "perdure --config " + filepath.Join(p.Dir, "perdure.yaml")
+	last := e.Members[len(e.Members)-1]
+	client, err := p.binary.Tool("mysql")
+	if err != nil {
+		client = "mysql"
+	}
+	lines := []string{
+		"",
+		"A real Group Replication cluster is running. Look at it from another terminal:",
+		"",
+		"  " + me + " status",
+		fmt.Sprintf("  MYSQL_PWD=%s %s --protocol=tcp -h 127.0.0.1 -P %s -u %s %s", e.Password, client, port(e.Members[0].Address), e.User, e.Database),
+		"",
+		"Kill a member and watch the others (its service manager starts it again after three seconds):",
+		"",
+		fmt.Sprintf("  kill -9 %d; watch -n 0.5 %s status", last.PID, me),
+		"",
+		"Bring it back, hang it, wake it, stop and start it:",
+		"",
+		"  " + me + " member rejoin " + last.Name,
+		fmt.Sprintf("  kill -STOP %d; sleep 2; %s status; kill -CONT %d", e.Members[0].PID, me, e.Members[0].PID),
+		"  " + me + " member stop " + last.Name,
+		"  " + me + " member start " + last.Name,
+		"",
+		"Everything else a program needs is in " + filepath.Join(p.Dir, "endpoints.json") + ". Ctrl-C ends it all.",
+		"",
+	}
+	p.Say("%s", strings.Join(lines, "\n"))
+}
+
+func port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
