@@ -124,7 +124,7 @@ func mixedVersions(names []string, members map[string]Facts) []Finding {
 	for _, n := range names {
 		if v := members[n].Version; v.Compare(oldest) > 0 {
 			out = append(out, Finding{Member: n, Kind: MixedVersions, Severity: Warns, Subject: "version",
-				Text: fmt.Sprintf("%s runs %s and %s runs %s: in a multi-primary group the newer one stays read-only until all have its version, and an older server cannot join a newer group", n, v, list(on), oldest)})
+				Text: fmt.Sprintf("%s runs %s, and %s is the version of %s: in a multi-primary group the newer one stays read-only until all have its version, and an older server cannot join a newer group", n, v, oldest, list(on))})
 		}
 	}
 	return out

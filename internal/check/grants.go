@@ -1,6 +1,9 @@
 package check
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // held is what SHOW GRANTS says an account may do.
 type held struct {
@@ -79,11 +82,7 @@ func (h held) at(right, on string) (pass, found bool) {
 			}
 		}
 		if _, ok := rights["SUPER"]; ok && place == everywhere {
-			for _, r := range super {
-				if r == right {
-					found = true
-				}
-			}
+			found = found || slices.Contains(super, right)
 		}
 	}
 	return pass, found
@@ -96,6 +95,21 @@ func (h held) revoked(right, on string) bool {
 		}
 	}
 	return false
+}
+
+// hidden names the schemas of users whose tables the account does not see,
+// because a partial revoke took all that shows them.
+func (h held) hidden() []string {
+	var out []string
+	for place := range h.taken {
+		schema, whole := strings.CutSuffix(place, ".*")
+		sees := slices.ContainsFunc(append([]string{"REFERENCES"}, visible...), func(r string) bool { return h.holds(r, place) })
+		if whole && !sees && !strings.Contains(systemSchemas, text(schema)) {
+			out = append(out, schema)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // covers tells whether a right at place reaches on. A grant on a schema takes

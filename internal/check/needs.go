@@ -128,26 +128,36 @@ func grant(rights []string, on, who string, pass bool) string {
 	return s
 }
 
+// sightNeeds is what Schema cannot see without.
+var sightNeeds = []need{
+	{rights: []string{"REFERENCES"}, on: everywhere, severity: Refuses, instead: visible, why: "to see tables at all: only those it has rights on were checked"},
+	{rights: []string{"PROCESS"}, on: everywhere, severity: Warns, why: "to see how large tables are: that was not checked"},
+}
+
 // grants names every right our account lacks.
 func grants(f Facts) []Finding {
+	return missing(f, needs(mysql.Dialect{Version: f.Version, RDS: f.RDS}))
+}
+
+func missing(f Facts, list []need) []Finding {
 	h := parseGrants(f.GrantLines)
 	var out []Finding
-	for _, n := range needs(mysql.Dialect{Version: f.Version, RDS: f.RDS}) {
+	for _, n := range list {
 		if n.unless != nil && n.unless(f) || slices.ContainsFunc(n.instead, func(r string) bool { return h.holds(r, n.on) }) {
 			continue
 		}
-		var missing []string
+		var lacking []string
 		held := true
 		for _, right := range n.rights {
 			if !h.holds(right, n.on) || n.pass && !h.mayPass(right, n.on) {
-				missing = append(missing, right)
+				lacking = append(lacking, right)
 				held = held && h.holds(right, n.on)
 			}
 		}
-		if len(missing) == 0 {
+		if len(lacking) == 0 {
 			continue
 		}
-		what := strings.Join(missing, " and ")
+		what := strings.Join(lacking, " and ")
 		said := fmt.Sprintf("the account %s lacks %s on %s, needed %s", f.Account, what, n.on, n.why)
 		if held {
 			said = fmt.Sprintf("the account %s may not pass on its %s on %s (WITH GRANT OPTION), needed %s", f.Account, what, n.on, n.why)
@@ -157,7 +167,7 @@ func grants(f Facts) []Finding {
 		}
 		out = append(out, Finding{
 			Member: f.Member, Kind: Grant, Severity: n.severity, Subject: what + " ON " + n.on,
-			Text: said, SQL: grant(missing, n.on, grantee(f.Account), n.pass),
+			Text: said, SQL: grant(lacking, n.on, grantee(f.Account), n.pass),
 		})
 	}
 	return out

@@ -104,14 +104,7 @@ func readWho(ctx context.Context, conn *sql.Conn, f *Facts) error {
 		func(rows *sql.Rows) error {
 			return rows.Scan(&f.UUID, &f.ServerID, &executed, &purged, &f.Account, &f.ActiveRoles, &rds)
 		},
-		func(rows *sql.Rows) error {
-			var line string
-			if err := rows.Scan(&line); err != nil {
-				return err
-			}
-			f.GrantLines = append(f.GrantLines, line)
-			return nil
-		})
+		f.grantLine)
 	if err != nil {
 		return err
 	}
@@ -121,6 +114,15 @@ func readWho(ctx context.Context, conn *sql.Conn, f *Facts) error {
 	}
 	f.Purged, err = gtid.Parse(purged)
 	return err
+}
+
+func (f *Facts) grantLine(rows *sql.Rows) error {
+	var line string
+	if err := rows.Scan(&line); err != nil {
+		return err
+	}
+	f.GrantLines = append(f.GrantLines, line)
+	return nil
 }
 
 const (
