@@ -67,7 +67,9 @@ type Plan struct {
 	Holding bool      // nothing new may begin
 	// Schema is the member that runs changes of schema: the same in every
 	// process that sees the same View. Empty if nothing can be written.
-	Schema  string
+	Schema string
+	// Spread tells that more than one member takes writes, funnel or not.
+	Spread  bool
 	changed chan struct{}
 	turn    *atomic.Uint32
 }
@@ -143,7 +145,7 @@ type wishes struct {
 }
 
 // decide makes the members of a plan. It reads nothing but its arguments.
-func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members []*Member, schema string) {
+func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members []*Member, schema string, spread bool) {
 	var writable []*Member
 	for i := range v.Members {
 		t := &v.Members[i]
@@ -176,7 +178,7 @@ func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members 
 	for _, m := range writable {
 		m.write = w.funnel == "" || w.funnel == m.Name
 	}
-	return members, schema
+	return members, schema, len(writable) > 1
 }
 
 func cmpPreferred(a, b, preferred string) int {

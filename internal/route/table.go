@@ -149,9 +149,9 @@ func (t *Table) Funnel(member string) (release func(), err error) {
 // remake puts a new plan in force if it says something new.
 func (t *Table) remake() {
 	old := t.plan.Load()
-	members, schema := decide(&t.view, t.want, t.seat)
+	members, schema, spread := decide(&t.view, t.want, t.seat)
 	p := &Plan{
-		Number: old.Number + 1, Members: members, Schema: schema, Holding: t.want.hold,
+		Number: old.Number + 1, Members: members, Schema: schema, Spread: spread, Holding: t.want.hold,
 		changed: make(chan struct{}), turn: &t.turn,
 	}
 	if same(old, p) {
@@ -176,7 +176,7 @@ func (t *Table) seat(name string) *Seat {
 // same tells whether two plans would treat every session alike. Lag and queue
 // move all the time; they count in steps that Pick can feel.
 func same(a, b *Plan) bool {
-	return a.Holding == b.Holding && a.Schema == b.Schema &&
+	return a.Holding == b.Holding && a.Schema == b.Schema && a.Spread == b.Spread &&
 		slices.EqualFunc(a.Members, b.Members, func(x, y *Member) bool {
 			u, v := *x, *y
 			u.Lag, v.Lag = u.Lag/lagStep, v.Lag/lagStep

@@ -140,6 +140,39 @@ func FuzzLook(f *testing.F) {
 		Assignments(text, nb)
 		UserVars(text, nb, func([]byte) {})
 		KillTarget(text)
+		SetTargets(text, nb, func(Target) {})
+		NamesClause(text, nb)
 		Digest(text, nb, 256)
 	})
+}
+
+func TestSetTargetsFindsEverythingThatIsSet(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"set a=1": "a",
+		"SET @@session.sql_mode='', @x=(1,2), global c=3":     "sql_mode @x !c",
+		"set session transaction_isolation='x', @@b:=1;":      "transaction_isolation b",
+		"set @@global.a=1, local b=2":                         "!a b",
+		"set names utf8":                                      "names",
+		"set @a=if(1,2,3), sql_mode=concat(@@sql_mode, ',x')": "@a sql_mode",
+		"set mygroup.cache.key_buffer_size=1":                 "key_buffer_size",
+	} {
+		var got []string
+		SetTargets([]byte(text), false, func(x Target) {
+			n := string(x.Name)
+			if x.User {
+				n = "@" + n
+			}
+			if x.Global {
+				n = "!" + n
+			}
+			got = append(got, n)
+		})
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("%s: %q, want %q", text, s, want)
+		}
+	}
+	if got := NamesClause([]byte("/*!40101 SET NAMES utf8mb4 COLLATE 'x' */"), false); got != "NAMES utf8mb4 COLLATE 'x'" {
+		t.Error(got)
+	}
 }

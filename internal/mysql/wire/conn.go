@@ -40,6 +40,7 @@ type Conn struct {
 	// greedy says the last read filled the buffer: a bulk transfer.
 	greedy bool
 
+	tiny  [512]byte
 	poll  [1]unix.PollFd
 	probe func(fd uintptr)
 	quiet bool
@@ -148,6 +149,22 @@ func (c *Conn) Fill() error {
 		err = io.ErrNoProgress
 	}
 	return err
+}
+
+// FillIdle is Fill for somebody who expects to wait long: it holds no buffer
+// from the pools meanwhile. Nothing may be buffered.
+func (c *Conn) FillIdle() error {
+	c.Rest()
+	n, err := c.nc.Read(c.tiny[:])
+	if n == 0 {
+		if err == nil {
+			err = io.ErrNoProgress
+		}
+		return err
+	}
+	c.take()
+	c.r, c.w = 0, copy(c.buf, c.tiny[:n])
+	return nil
 }
 
 // Need fills until n bytes are buffered. The caller has checked n.

@@ -26,7 +26,13 @@ type SignIn struct {
 	// instead of a method of ours, with FirstAuth as proof.
 	Relay       func(payload []byte) ([]byte, error)
 	FirstPlugin string
+	// Pass gets what the server says during a relayed sign-in that needs no
+	// reply.
+	Pass func(payload []byte) error
 }
+
+// ErrForeign means the account signs in by a method that needs its client.
+var ErrForeign = errors.New("the account signs in by a method that needs its client")
 
 // Server is what is known of the other side after signing in.
 type Server struct {
@@ -141,11 +147,14 @@ func Open(nc net.Conn, s *SignIn) (*Conn, *Server, error) {
 
 func relay(s *SignIn, p []byte) (reply []byte, answer bool, err error) {
 	if s.Relay == nil {
-		return nil, false, errors.New("the account signs in by a method that needs its client")
+		return nil, false, ErrForeign
 	}
 	// Fast authentication succeeded: an OK follows, no reply is due.
 	if len(p) == 2 && p[0] == 0x01 && p[1] == 0x03 {
-		return nil, false, nil
+		if s.Pass == nil {
+			return nil, false, nil
+		}
+		return nil, false, s.Pass(p)
 	}
 	reply, err = s.Relay(p)
 	return reply, true, err

@@ -1,0 +1,385 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/perdure/perdure/internal/mysql/wire"
+	"github.com/perdure/perdure/internal/route"
+)
+
+// idleProbe is how long a connection may rest before we look whether the server
+// has hung up. Looking costs a system call, so a busy session is spared.
+const idleProbe = int64(time.Millisecond)
+
+// errBehind means a member did not catch up with what the session wrote.
+var errBehind = errors.New("member has not applied what the session wrote")
+
+// ensure makes s.b a connection to a member that serves svc under the plan in
+// force, with the session's state on it. It waits, within limits, for there to
+// be one.
+func (s *session) ensure(svc route.Service) error {
+	if s.b != nil && s.svc == svc && s.plan == s.p.route.Plan() && !s.leave.Load() {
+		if s.alive() {
+			return nil
+		}
+		if err := s.lose(); err != nil {
+			return err
+		}
+	}
+	return s.find(svc)
+}
+
+// alive tells whether the connection in use can be written to.
+func (s *session) alive() bool {
+	return clock()-s.b.rested < idleProbe || s.b.conn.Quiet()
+}
+
+func (s *session) find(svc route.Service) error {
+	var deadline time.Time
+	wait := func(plan *route.Plan, at time.Duration) error {
+		if deadline.IsZero() {
+			deadline = time.Now().Add(s.p.cfg.HoldLimit)
+			s.p.m.holds.Add(1)
+			s.p.m.holding.Add(1)
+		}
+		return s.waitPlan(plan, deadline, at)
+	}
+	defer func() {
+		if !deadline.IsZero() {
+			s.p.m.holding.Add(-1)
+		}
+	}()
+	for {
+		plan := s.p.route.Plan()
+		done, err := s.stay(plan, svc)
+		if done || err != nil {
+			return err
+		}
+		if plan.Holding {
+			if err := wait(plan, s.p.cfg.HoldLimit); err != nil {
+				return noMember(svc, s.p.cfg.HoldLimit, "the cluster is on hold")
+			}
+			continue
+		}
+		m := plan.Pick(svc, time.Now(), s.avoid)
+		if m == nil {
+			if err := wait(plan, s.p.cfg.HoldLimit); err != nil {
+				return noMember(svc, s.p.cfg.HoldLimit, "no member serves it")
+			}
+			continue
+		}
+		err = s.attach(plan, m, svc)
+		if err == nil {
+			s.avoid = ""
+			return nil
+		}
+		if final := s.final(err, m); final != nil {
+			return final
+		}
+		s.avoid = m.Name
+		if err := wait(plan, 20*time.Millisecond); err != nil {
+			return noMember(svc, s.p.cfg.HoldLimit, "members do not let us in")
+		}
+	}
+}
+
+func noMember(svc route.Service, waited time.Duration, why string) error {
+	return &wire.ServerError{
+		Code: 1053, State: "08S01",
+		Message: fmt.Sprintf("perdure: nothing was run: no member for a %s within %s: %s", svc, waited, why),
+	}
+}
+
+// waitPlan waits for a newer plan, for at most the given time.
+func (s *session) waitPlan(plan *route.Plan, deadline time.Time, at time.Duration) error {
+	left := time.Until(deadline)
+	if left <= 0 {
+		return errors.New("waited too long")
+	}
+	t := time.NewTimer(min(left, at))
+	defer t.Stop()
+	select {
+	case <-plan.Changed():
+	case <-t.C:
+	case <-s.quit:
+		return errClosed
+	}
+	return nil
+}
+
+// final decides about a failed attempt to get a connection: what it returns is
+// the client's, nil means that another attempt may succeed.
+func (s *session) final(err error, m *route.Member) error {
+	var e *wire.ServerError
+	if errors.As(err, &e) {
+		switch e.Code {
+		case 1045, 1698, 3118, 3955, 1862, 1820: // the account is not let in
+			s.p.creds.forget(s.user)
+			return err
+		case 1040, 1203, 1226: // too many connections there
+			s.p.doubt(m)
+			return nil
+		case 1053, 3032, 1290, 1836:
+			s.p.doubt(m)
+			return nil
+		}
+		return err
+	}
+	if errors.Is(err, errBusy) {
+		return &wire.ServerError{Code: 1040, State: "08004", Message: "perdure: too many connections to the server"}
+	}
+	if errors.Is(err, errClosed) {
+		return err
+	}
+	if !errors.Is(err, errBehind) {
+		s.p.doubt(m)
+	}
+	return nil
+}
+
+// stay decides about the connection at hand under a plan. done means that it can
+// be used; otherwise the session has none when stay returns without error.
+func (s *session) stay(plan *route.Plan, svc route.Service) (done bool, err error) {
+	if s.b == nil || s.svc != svc {
+		if s.b != nil {
+			if s.fixed() {
+				return s.stayFixed(plan)
+			}
+			s.parked[s.svc] = s.b
+			s.use(nil)
+		}
+		s.svc = svc
+		s.use(s.parked[svc])
+		s.parked[svc] = nil
+		if s.b == nil {
+			if b := s.borrowBack(svc); b != nil {
+				s.use(b)
+			}
+		}
+		if s.b == nil {
+			return false, nil
+		}
+	}
+	if s.fixed() {
+		return s.stayFixed(plan)
+	}
+	m := plan.Member(s.b.seat.name)
+	switch {
+	case m == nil || m.Lost():
+		return false, s.lose()
+	case !m.Serves(svc) || s.leave.Load():
+		s.leave.Store(false)
+		if !s.depart() {
+			s.plan = plan
+			return true, nil
+		}
+		return false, nil
+	case plan.Holding:
+		return false, s.holdHere(plan)
+	}
+	if !s.alive() {
+		return false, s.lose()
+	}
+	if err := s.restore(s.b); err != nil {
+		if errors.Is(err, errBehind) {
+			s.b.seat.discard(s.b)
+			s.use(nil)
+			return false, err
+		}
+		return false, s.lose()
+	}
+	s.plan = plan
+	s.sitDown(m.Seat)
+	return true, nil
+}
+
+// stayFixed keeps a session that cannot leave, unless its member is lost.
+func (s *session) stayFixed(plan *route.Plan) (bool, error) {
+	m := plan.Member(s.b.seat.name)
+	if m == nil || m.Lost() || !s.alive() {
+		return false, s.lose()
+	}
+	s.plan = plan
+	return true, nil
+}
+
+// holdHere waits on the connection at hand until the hold is over.
+func (s *session) holdHere(plan *route.Plan) error {
+	s.p.m.holds.Add(1)
+	s.p.m.holding.Add(1)
+	defer s.p.m.holding.Add(-1)
+	deadline := time.Now().Add(s.p.cfg.HoldLimit)
+	for plan.Holding {
+		if err := s.waitPlan(plan, deadline, s.p.cfg.HoldLimit); err != nil {
+			return noMember(s.svc, s.p.cfg.HoldLimit, "the cluster is on hold")
+		}
+		plan = s.p.route.Plan()
+	}
+	return nil
+}
+
+func (s *session) use(b *backend) {
+	s.b = b
+	s.att.Store(b)
+}
+
+// borrowBack takes the connection again that was lent to the pool last, if
+// nobody else has had it since.
+func (s *session) borrowBack(svc route.Service) *backend {
+	b := s.lent[svc]
+	if b == nil {
+		return nil
+	}
+	s.lent[svc] = nil
+	if !b.busy.CompareAndSwap(false, true) {
+		return nil
+	}
+	if b.owner != s {
+		b.busy.Store(false)
+		return nil
+	}
+	return b
+}
+
+// attach gets a connection to m and puts the session's state on it.
+func (s *session) attach(plan *route.Plan, m *route.Member, svc route.Service) error {
+	st := s.p.seat(m.Name)
+	for s.cred != nil && s.cred.trusted() {
+		b := st.take(s.key, s.st.schema == "")
+		if b == nil {
+			break
+		}
+		if b.collect(s.p.cfg.ConnectTimeout) != nil || !b.conn.Quiet() {
+			st.discard(b)
+			continue
+		}
+		b.rested = clock()
+		if err := s.restore(b); err != nil {
+			st.discard(b)
+			var e *wire.ServerError
+			if errors.As(err, &e) || errors.Is(err, errBehind) {
+				return err
+			}
+			continue // it had died unnoticed; the next may be better
+		}
+		st.borrowed.Add(1)
+		s.sit(b, plan, m, svc)
+		return nil
+	}
+	if s.cred == nil {
+		return errors.New("the session has no password to sign in with")
+	}
+	in := &wire.SignIn{
+		User: s.user, Password: s.cred.password, Schema: s.st.schema, Caps: s.caps,
+		Collation: s.collation, Attrs: s.attrs,
+	}
+	b, _, err := st.dial(s, m, in, s.key)
+	if err != nil {
+		return err
+	}
+	s.cred.verified()
+	if err := s.restore(b); err != nil {
+		st.discard(b)
+		return err
+	}
+	s.sit(b, plan, m, svc)
+	return nil
+}
+
+func (s *session) sit(b *backend, plan *route.Plan, m *route.Member, svc route.Service) {
+	if s.seat != nil && s.seat != m.Seat {
+		s.p.m.moves.Add(1)
+		s.moved.Add(1)
+	}
+	s.use(b)
+	s.svc, s.plan = svc, plan
+	s.sitDown(m.Seat)
+}
+
+// restore makes the state on b equal to the session's, in one round trip.
+func (s *session) restore(b *backend) error {
+	own := b.owner == s
+	clean := b.fresh && b.owner == nil
+	wait := len(s.st.gtid) > 0 && s.st.wrote != b.seat.name && b.gtid != string(s.st.gtid)
+	if own && b.version == s.st.version && !wait && b.schema == s.st.schema {
+		return nil
+	}
+	out, answers := s.out[:0], 0
+	if !own && (b.owner != nil || clean && s.st.plain) {
+		out = wire.AppendCommand(out, wire.ComResetConnection, "")
+		answers++
+		b.serial = s.p.serial.Add(1)
+	}
+	if b.schema != s.st.schema {
+		if s.st.schema == "" {
+			return errors.New("connection has a schema and cannot lose it")
+		}
+		out = wire.AppendCommand(out, wire.ComInitDB, s.st.schema)
+		answers++
+	}
+	if !clean || s.st.version != 0 || s.st.lastID != 0 {
+		text := s.st.setText(nil, b.seat.base(s.collation))
+		out = wire.AppendQuery(out, b.caps, text)
+		answers++
+	}
+	if s.st.role != "" {
+		out = wire.AppendQuery(out, b.caps, s.st.role)
+		answers++
+	}
+	if s.st.multi >= 0 {
+		out = wire.AppendCommand(out, wire.ComSetOption, []byte{byte(s.st.multi), 0})
+		answers++
+	}
+	if wait {
+		// A planned move has no hurry; a read that only would like to be on a
+		// reader goes to the writer after a second.
+		limit := "10"
+		if s.svc == route.Read {
+			limit = "1"
+		}
+		out = wire.AppendQuery(out, b.caps, "SELECT WAIT_FOR_EXECUTED_GTID_SET('"+string(s.st.gtid)+"',"+limit+")")
+		answers++
+	}
+	s.out = out
+	b.fresh = false
+	b.owner = nil // until all of it succeeded
+	if answers > 0 {
+		if err := s.converse(b, out, answers, wait); err != nil {
+			return err
+		}
+	}
+	b.owner, b.version, b.schema = s, s.st.version, s.st.schema
+	return nil
+}
+
+// converse sends questions of ours and reads their answers. The last may be the
+// wait for a GTID.
+func (s *session) converse(b *backend, out []byte, answers int, wait bool) error {
+	b.conn.SetReadDeadline(time.Now().Add(s.p.cfg.HoldLimit + s.p.cfg.ConnectTimeout))
+	defer b.conn.SetReadDeadline(time.Time{})
+	if err := b.conn.Write(out); err != nil {
+		return err
+	}
+	var failed error
+	for i := range answers {
+		a, err := b.conn.ReadAnswer(b.caps, maxSmall)
+		var e *wire.ServerError
+		if err != nil && !errors.As(err, &e) {
+			return err
+		}
+		if err != nil && failed == nil {
+			failed = err
+		}
+		if wait && i == answers-1 && err == nil {
+			if len(a.Rows) != 1 || string(a.Rows[0][0]) != "0" {
+				failed = errBehind
+				continue
+			}
+			b.gtid = string(s.st.gtid)
+		}
+	}
+	b.rested = clock()
+	return failed
+}

@@ -1,0 +1,496 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/perdure/perdure/internal/mysql/lexer"
+	"github.com/perdure/perdure/internal/mysql/wire"
+	"github.com/perdure/perdure/internal/route"
+)
+
+// verdict is how bringing back an answer ended.
+type verdict uint8
+
+const (
+	answered  verdict = iota
+	clientErr         // the client is gone
+	lost              // the member is gone, nothing went to the client
+	torn              // the member is gone in the middle of an answer
+	again             // it lost certification and may be tried again
+	elsewhere         // the member refused before doing anything
+	garbage           // the member did not speak the protocol
+)
+
+// exchange sends a request and brings the answer to the client. What it returns
+// ends the session; everything else has been answered.
+func (s *session) exchange(r *request) error {
+	s.lastNo, s.tries, s.unnamed, s.dying = 0, 0, false, false
+	var deadline int64
+	for {
+		if err := s.ensure(r.svc); err != nil {
+			return s.fail(r, err)
+		}
+		if r.ps != nil {
+			if err := s.ready(r); err != nil {
+				var e *wire.ServerError
+				if errors.As(err, &e) || s.inTrans() || s.tries > 3 {
+					return s.fail(r, err)
+				}
+				s.tries++
+				if err := s.lose(); err != nil {
+					return s.fail(r, err)
+				}
+				continue
+			}
+		}
+		b := s.b
+		unsent := false
+		v := lost
+		if err := s.send(b, r); err == nil {
+			v = s.answer(b, r)
+		} else if errors.Is(err, errClient) {
+			return err
+		} else {
+			// Not all of it left, so the member cannot have understood it. It may
+			// have said why before it hung up.
+			unsent = true
+			s.ending = s.ending || r.stream // the rest of it is still coming
+			s.p.log.Debug("send failed", "member", b.seat.name, "session", s.id, "err", err)
+		}
+		switch v {
+		case answered:
+			return nil
+		case clientErr:
+			s.p.log.Debug("client left in the middle of an answer", "session", s.id)
+			return errClient
+		case again:
+			s.tries++
+			s.p.m.retries.Add(1)
+			s.pause(s.tries)
+			continue
+		case garbage:
+			s.p.log.Warn("a member did not speak the protocol", "member", b.seat.name, "session", s.id)
+			s.ending = true
+			if s.forwarded && !s.tr.Boundary() {
+				return wire.ErrMalformed
+			}
+			return s.refuse(&wire.ServerError{Code: 1053, State: "08S01", Message: "perdure: member " + b.seat.name + " answered something that is not the protocol"})
+		case torn:
+			return s.torn(r)
+		}
+		if s.ended() {
+			return errClient
+		}
+		if deadline == 0 {
+			deadline = clock() + int64(s.p.cfg.HoldLimit)
+		}
+		name := b.seat.name
+		if m := s.plan.Member(name); m != nil && (v == lost || !s.fixed()) {
+			s.p.doubt(m)
+		}
+		s.avoid = name
+		able := (unsent || v == elsewhere || r.safe) && r.bytes != nil && !r.stream && !s.timedOut.Load()
+		fixed := s.fixed()
+		if v == lost || s.dying {
+			trx := s.inTrans() || s.status&wire.StatusAutocommit == 0
+			err := s.lose()
+			if fixed || err != nil || !able {
+				return s.refuse(s.blame(r, name, trx, unsent, err))
+			}
+		} else if !s.depart() {
+			return s.refuse(&wire.ServerError{Code: 1290, State: "HY000", Message: "perdure: member " + name + " refused the statement and the session cannot leave it: " + s.pins.load().String()})
+		}
+		if clock() > deadline {
+			return s.refuse(noMember(r.svc, s.p.cfg.HoldLimit, "members went away one after the other"))
+		}
+		s.tries++
+		s.p.m.reruns.Add(1)
+	}
+}
+
+var errClient = errors.New("client is gone")
+
+// fail answers a request that was never run.
+func (s *session) fail(r *request, err error) error {
+	if r.shape == wire.ShapeNone {
+		return nil
+	}
+	if errors.Is(err, errClosed) {
+		return err
+	}
+	if r.stream {
+		// The rest of the request is still to come; there is no way to tell the
+		// client before it has sent it all.
+		if err := s.swallow(); err != nil {
+			return err
+		}
+		r.bytes = nil
+	}
+	return s.refuse(err)
+}
+
+// blame finds the error for a request whose member was lost under it.
+func (s *session) blame(r *request, name string, trx, unsent bool, err error) error {
+	if s.timedOut.Load() {
+		s.timedOut.Store(false)
+		return &wire.ServerError{Code: 3024, State: "HY000", Message: "perdure: query execution was interrupted, maximum statement execution time exceeded"}
+	}
+	if trx && !commits(r.st) {
+		return rolledBack(name)
+	}
+	var e *wire.ServerError
+	if errors.As(err, &e) && s.ending {
+		return err
+	}
+	if unsent {
+		return &wire.ServerError{Code: 1053, State: "08S01", Message: "perdure: member " + name + " was lost before the statement could be sent; nothing was run"}
+	}
+	return unknown(name)
+}
+
+// commits tells whether a statement may commit the transaction it is in.
+func commits(st lexer.Stmt) bool {
+	const inside = 1<<lexer.Read | 1<<lexer.Write | 1<<lexer.Load | 1<<lexer.Savepoint | 1<<lexer.Rollback
+	return st.Kinds&^inside != 0 || st.Kinds == 0
+}
+
+func (s *session) pause(try int) {
+	// Up to 1, 2, 4 ... 128 ms: the winner needs a round of the group to finish.
+	limit := time.Millisecond << min(try-1, 7)
+	t := time.NewTimer(time.Duration(rand.Int64N(int64(limit))) + limit/2)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.quit:
+	}
+}
+
+// send puts the request on the wire, together with what was waiting to go.
+func (s *session) send(b *backend, r *request) error {
+	if len(s.pending) > 0 {
+		s.pending = append(s.pending, r.bytes...)
+		err := b.conn.Write(s.pending)
+		s.pending = s.pending[:0]
+		if err != nil || !r.stream {
+			return err
+		}
+		return s.stream(b, r, false)
+	}
+	if r.stream {
+		return s.stream(b, r, true)
+	}
+	return b.conn.Write(r.bytes)
+}
+
+// stream passes a request on as it comes. first tells whether what is buffered
+// still has to be sent.
+func (s *session) stream(b *backend, r *request, first bool) error {
+	h := r.bytes
+	left := int(h[0]) | int(h[1])<<8 | int(h[2])<<16
+	last := left < maxPacket
+	if first {
+		if err := b.conn.Write(r.bytes); err != nil {
+			return err
+		}
+	}
+	left -= len(r.bytes) - 4
+	s.client.Advance(len(r.bytes))
+	r.bytes = nil
+	return s.pass(b, left, last)
+}
+
+// pass brings the rest of a packet, and those that continue it, to the member.
+// A nil member swallows them.
+func (s *session) pass(b *backend, left int, last bool) error {
+	for {
+		for left > 0 {
+			if len(s.client.Buffered()) == 0 {
+				if err := s.fillClient(); err != nil {
+					return errClient
+				}
+			}
+			chunk := s.client.Buffered()
+			chunk = chunk[:min(left, len(chunk))]
+			if b != nil {
+				if err := b.conn.Write(chunk); err != nil {
+					return err
+				}
+			}
+			left -= len(chunk)
+			s.client.Advance(len(chunk))
+		}
+		if last {
+			return nil
+		}
+		if err := s.needClient(4); err != nil {
+			return errClient
+		}
+		h := s.client.Buffered()
+		left = int(h[0]) | int(h[1])<<8 | int(h[2])<<16
+		last = left < maxPacket
+		if b != nil {
+			if err := b.conn.Write(h[:4]); err != nil {
+				return err
+			}
+		}
+		s.client.Advance(4)
+	}
+}
+
+// swallow reads the request in hand to its end.
+func (s *session) swallow() error {
+	r := &s.req
+	if r.bytes == nil {
+		return errClient
+	}
+	left := int(r.bytes[0]) | int(r.bytes[1])<<8 | int(r.bytes[2])<<16
+	last := left < maxPacket
+	s.client.Advance(4)
+	return s.pass(nil, left, last)
+}
+
+// answer brings the answer to the client while it arrives.
+func (s *session) answer(b *backend, r *request) verdict {
+	t := &s.tr
+	t.Begin(r.shape, b.caps)
+	for !t.Done() {
+		buf := b.conn.Buffered()
+		n, ev, size := t.Scan(buf)
+		switch ev {
+		case wire.More:
+			if n > 0 {
+				if s.client.Write(buf[:n]) != nil {
+					return clientErr
+				}
+				s.forwarded = true
+				b.conn.Advance(n)
+			}
+			if t.Done() {
+				continue
+			}
+			if err := b.conn.Fill(); err != nil {
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					b.conn.SetReadDeadline(time.Time{})
+				}
+				if s.forwarded {
+					return torn
+				}
+				return lost
+			}
+		case wire.Bad:
+			if n > 0 && s.client.Write(buf[:n]) == nil {
+				s.forwarded = true
+			}
+			return garbage
+		case wire.Infile:
+			if s.client.Write(buf[:n+size]) != nil {
+				return clientErr
+			}
+			s.forwarded = true
+			b.conn.Advance(n + size)
+			if v := s.infile(b, r); v != answered {
+				return v
+			}
+		case wire.Prepared:
+			s.prepared(r, buf[n+4:n+size])
+			if s.client.Write(buf[:n+size]) != nil {
+				return clientErr
+			}
+			s.forwarded = true
+			b.conn.Advance(n + size)
+		case wire.Control:
+			out := n + size
+			if t.IsErr {
+				if v := s.failed(r, buf[n+4:n+size]); v != answered && n == 0 && !s.forwarded {
+					b.conn.Advance(size)
+					return v
+				}
+			} else if m := s.succeeded(b, r, buf[n+4:n+size]); m != size-4 {
+				wire.PutHeader(buf[n:], m, t.Seq)
+				out = n + 4 + m
+			}
+			if s.client.Write(buf[:out]) != nil {
+				return clientErr
+			}
+			s.forwarded = true
+			b.conn.Advance(n + size)
+		}
+	}
+	b.conn.Shrink()
+	return answered
+}
+
+// succeeded takes note of an OK and returns the length it has once everything
+// the client did not ask for is taken out.
+func (s *session) succeeded(b *backend, r *request, p []byte) int {
+	ok, err := wire.ParseOK(p, b.caps)
+	if err != nil {
+		return len(p)
+	}
+	before := s.status
+	s.status = ok.Status
+	unnamed := s.observe(&ok)
+	if before&wire.StatusInTrans != 0 && ok.Status&wire.StatusInTrans == 0 {
+		s.unpin(pinNextTrx)
+	}
+	if r.text != nil || r.ps != nil {
+		s.unnamed = s.unnamed || unnamed // of several results, judged at the end
+		if r.st.Kinds != 0 && s.tr.Done() {
+			text := r.text
+			if r.ps != nil {
+				text = r.ps.text
+			}
+			s.learn(r.st, text, s.unnamed)
+		}
+		if ok.Warnings > 0 || r.st.Has(lexer.CalcFound) {
+			s.pin(pinAnswer, nil)
+		}
+	} else if r.command == wire.ComInitDB && ok.Tracks == nil {
+		s.st.schema = string(r.bytes[5:])
+		b.schema = s.st.schema
+		s.st.changed(b)
+	}
+	if r.ps != nil {
+		s.cursorState(r, ok.Status)
+	}
+	switch {
+	case s.pins.load()&pinTracks != 0:
+		return len(p)
+	case s.caps&wire.ClientSessionTrack == 0:
+		return wire.KeepTracks(p, &ok, keepNone)
+	}
+	return wire.KeepTracks(p, &ok, keepDefault)
+}
+
+// failed decides about an ERR.
+func (s *session) failed(r *request, p []byte) verdict {
+	code := wire.ErrCode(p)
+	s.lastNo = code
+	s.p.m.errors.Add(1)
+	trx := s.inTrans()
+	v := answered
+	switch code {
+	case 3101, 1213:
+		if r.retry && s.mayRetry(trx) {
+			v = again
+		}
+		s.trxOver()
+		s.p.m.conflicts.Add(1)
+	case 1180:
+		if bytes.Contains(p, []byte("149")) {
+			if r.retry && s.mayRetry(trx) {
+				v = again
+			}
+			s.trxOver()
+			s.p.m.conflicts.Add(1)
+		}
+	case 3100:
+		s.trxOver()
+	case 1290:
+		if !s.fixed() && bytes.Contains(p, []byte("read-only")) {
+			v = s.readOnly(r)
+		}
+	case 1836, 3032:
+		if !s.fixed() {
+			v = s.readOnly(r)
+		}
+	case 1053:
+		v = s.interrupted()
+	}
+	if s.status&wire.StatusAutocommit == 0 && code != 3101 && code != 1213 {
+		// An ERR does not say; under autocommit=0 a transaction may have begun.
+		s.status |= wire.StatusInTrans
+	}
+	s.pin(pinAnswer, nil)
+	if v != answered && (s.forwarded || r.bytes == nil) {
+		v = answered
+	}
+	return v
+}
+
+// mayRetry tells whether a statement that lost certification was a transaction
+// of its own, and has not been tried too often.
+func (s *session) mayRetry(trx bool) bool {
+	if trx || s.status&wire.StatusAutocommit == 0 || s.req.bytes == nil || s.tries >= s.p.cfg.Retries {
+		return false
+	}
+	return s.req.ps == nil || !s.req.ps.long
+}
+
+// readOnly decides about a member that does not take writes.
+func (s *session) readOnly(r *request) verdict {
+	if s.l.Mode == ReadOnly {
+		return answered // the client is on the reader by its own choice
+	}
+	if s.svc == route.Read {
+		r.svc = route.Write // the statement turned out to write
+	}
+	return elsewhere
+}
+
+// interrupted decides about a statement that failed because the server shuts
+// down: it was rolled back, and the connection is about to close.
+func (s *session) interrupted() verdict {
+	if s.fixed() {
+		return lost
+	}
+	s.dying = true
+	return elsewhere
+}
+
+// infile brings the client's file to the member.
+func (s *session) infile(b *backend, r *request) verdict {
+	s.client.Advance(len(r.bytes))
+	r.bytes, r.text = nil, nil
+	for {
+		if err := s.needClient(4); err != nil {
+			return clientErr
+		}
+		h := s.client.Buffered()
+		left := int(h[0]) | int(h[1])<<8 | int(h[2])<<16
+		if left == 0 {
+			err := b.conn.Write(h[:4])
+			s.client.Advance(4)
+			if err != nil {
+				return torn
+			}
+			return answered
+		}
+		if err := s.needClient(min(4+left, 64<<10)); err != nil {
+			return clientErr
+		}
+		first := s.client.Buffered()
+		first = first[:min(4+left, len(first))]
+		if err := b.conn.Write(first); err != nil {
+			return torn
+		}
+		left -= len(first) - 4
+		s.client.Advance(len(first))
+		if err := s.pass(b, left, true); err != nil {
+			if errors.Is(err, errClient) {
+				return clientErr
+			}
+			return torn
+		}
+	}
+}
+
+// torn ends an answer the member did not finish. If the client has whole packets
+// so far, an error can take the place of the rest.
+func (s *session) torn(r *request) error {
+	name := s.b.seat.name
+	trx := s.inTrans()
+	boundary := s.tr.Boundary()
+	err := s.lose()
+	if !boundary {
+		return errors.New("member was lost in the middle of a packet")
+	}
+	if r.bytes == nil || err == nil {
+		err = s.blame(r, name, trx, false, err)
+	}
+	return s.refuse(err)
+}
