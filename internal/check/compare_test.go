@@ -43,7 +43,7 @@ func TestWhatDiffersBetweenMembersIsNamedWithBothValues(t *testing.T) {
 		},
 		"one member single-primary": {
 			func(m map[string]Facts) { m["m3"].Variables["group_replication_single_primary_mode"] = "ON" },
-			"m3", Drift, Refuses, []string{"ON on m3"}, "SET PERSIST group_replication_single_primary_mode = OFF",
+			"m3", Drift, Refuses, []string{"ON on m3", "only while the server is out of its group"}, "SET PERSIST group_replication_single_primary_mode = OFF",
 		},
 		"another default character set": {
 			func(m map[string]Facts) { m["m3"].Variables["character_set_server"] = "latin1" },

@@ -38,6 +38,7 @@ func TestAFitServerIsRefusedNothing(t *testing.T) {
 		{"rights through roles count while the roles are active", throughRoles},
 		{"the printed account can do all the work", minimalAccount},
 		{"a watcher can look while the server is offline", watcher},
+		{"on RDS the procedures are what counts", onRDS},
 		{"an account that sees no tables is told so", blind},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, m, root) })
@@ -154,6 +155,28 @@ func watcher(t *testing.T, m *mysqltest.Member, root *sql.DB) {
 	defer run(t, root, "SET GLOBAL offline_mode = OFF")
 	if _, err := server(t, m, who.User, password).Report(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// onRDS puts procedures of Amazon's names on the server.
+func onRDS(t *testing.T, m *mysqltest.Member, root *sql.DB) {
+	procedures := []string{"start", "stop", "create_user", "set_recovery_channel"}
+	for _, p := range procedures {
+		run(t, root, "CREATE PROCEDURE mysql.rds_group_replication_"+p+"() SELECT 1")
+		defer run(t, root, "DROP PROCEDURE mysql.rds_group_replication_"+p)
+	}
+	who := mysql.Account{User: "tenant", Host: "%"}
+	password := account(t, root, who.String(), check.Grants(mysql.Dialect{RDS: true}, who))
+	f, found := look(t, server(t, m, who.User, password))
+	for _, one := range found {
+		if one.Severity == check.Refuses || one.SQL != "" {
+			t.Errorf("%+v", one)
+		}
+	}
+	run(t, root, "REVOKE EXECUTE ON PROCEDURE mysql.rds_group_replication_stop FROM 'tenant'")
+	_, found = look(t, server(t, m, who.User, password))
+	if lacks := of(found, check.Grant); !f.RDS || len(lacks) != 1 || lacks["EXECUTE ON PROCEDURE mysql.rds_group_replication_stop"].SQL == "" {
+		t.Errorf("%t %+v", f.RDS, lacks)
 	}
 }
 

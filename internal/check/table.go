@@ -19,6 +19,10 @@ type table struct {
 	counter      sql.NullString // its AUTO_INCREMENT column, asked only where it has no key
 	rowID        bool           // it has a column my_row_id already, likewise
 	partition    sql.NullString // the expressions it is partitioned by, likewise
+
+	// perGroup is an AUTO_INCREMENT column that leads no key, asked only of
+	// other engines than InnoDB: it counts anew for each value before it.
+	perGroup sql.NullString
 }
 
 // String is how people write it.
@@ -39,6 +43,9 @@ func (t table) whyEngine() string {
 	case "FEDERATED":
 		said += "; as InnoDB it becomes a copy of the remote rows"
 	}
+	if t.perGroup.Valid {
+		said += fmt.Sprintf("; InnoDB will count %s over the whole table, not anew for each value of the columns before it in the key", t.perGroup.String)
+	}
 	return said
 }
 
@@ -54,6 +61,9 @@ func (t table) toInnoDB() string {
 	// InnoDB refuses the one row format it does not have.
 	if strings.Contains(strings.ToUpper(t.options), "ROW_FORMAT=FIXED") {
 		repair += " ROW_FORMAT=DEFAULT"
+	}
+	if t.perGroup.Valid { // InnoDB wants a key that begins with its counter
+		repair += fmt.Sprintf(", ADD KEY (%s)", name(t.perGroup.String))
 	}
 	return repair
 }

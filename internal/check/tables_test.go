@@ -55,6 +55,8 @@ var samples = []sample{
 	{name: "isam", ddl: "(id INT PRIMARY KEY, v INT) ENGINE=MyISAM", multi: engine, single: engine},
 	{name: "isam_fixed", ddl: "(id INT PRIMARY KEY, v INT) ENGINE=MyISAM ROW_FORMAT=FIXED", multi: engine, single: engine},
 	{name: "isam_no_key", ddl: "(id INT, v INT) ENGINE=MyISAM", multi: both, single: both},
+	{name: "isam_counter", ddl: "(id INT NOT NULL AUTO_INCREMENT, v INT, KEY (id)) ENGINE=MyISAM", multi: both, single: both},
+	{name: "isam_counts_per_group", ddl: "(id INT, n INT AUTO_INCREMENT, v INT, PRIMARY KEY (id, n)) ENGINE=MyISAM", multi: engine, single: engine},
 	{name: "memory", ddl: "(id INT PRIMARY KEY, v INT) ENGINE=MEMORY", multi: engine, single: engine},
 	{name: "archive", ddl: "(id INT, v INT) ENGINE=ARCHIVE", multi: both, single: both},
 	{name: "csv", ddl: "(id INT NOT NULL, v INT NOT NULL) ENGINE=CSV", multi: both, single: both},
