@@ -276,7 +276,9 @@ func (a *actor) configure(ctx context.Context, c Cluster, m Known, s *plan.Step,
 	done, kept := 0, 0
 	for _, t := range todo {
 		if in && !t.online {
-			kept++
+			if !strings.HasSuffix(t.name, "_mode") && !strings.HasSuffix(t.name, "_checks") { // the step "mode" does those
+				kept++
+			}
 			continue
 		}
 		if err := server.Persist(ctx, map[string]string{t.name: t.value}); err != nil {

@@ -410,12 +410,16 @@ func (a *actor) waitOnline(ctx context.Context, m Known, j plan.Journal) (*topol
 	defer cancel(nil)
 	v, err := a.watch.Until(ctx, func(v *topology.View) bool {
 		x, _ := v.Member(m.Name)
-		if x.State == topology.Online {
-			return true
-		}
 		if x.Report != nil {
 			if n := x.Report.Executed.Count(); n != progress {
 				progress, last = n, time.Now()
+			}
+		}
+		if x.State == topology.Online {
+			return true
+		}
+		if x.Report != nil && x.State == topology.Recovering {
+			if n := x.Report.Executed.Count(); n == progress {
 				j.Note("it is %s, %d transactions applied", x.State, n)
 			}
 		}
@@ -432,6 +436,7 @@ func (a *actor) waitOnline(ctx context.Context, m Known, j plan.Journal) (*topol
 		x, _ := v.Member(m.Name)
 		return v, fmt.Errorf("%s did not become ONLINE, it is %s (%s): %w", m.Name, x.State, x.Why, err)
 	}
+	j.Note("ONLINE with %d transactions", progress)
 	return v, nil
 }
 
@@ -466,5 +471,6 @@ func (a *actor) leave(ctx context.Context, m Known, j plan.Journal) error {
 	if err != nil {
 		return fmt.Errorf("%s did not leave the group: %w", m.Name, err)
 	}
+	j.Note("nobody lists it any more")
 	return nil
 }

@@ -84,7 +84,6 @@ type Report struct {
 	SuperReadOnly bool   `json:"super_read_only"`
 	OfflineMode   bool   `json:"offline_mode"`
 	GroupName     string `json:"group_name,omitempty"`
-	ViewID        string `json:"view_id,omitempty"` // of the group's membership
 	SinglePrimary bool   `json:"single_primary,omitempty"`
 	Peers         []Peer `json:"peers,omitempty"`
 
@@ -94,12 +93,18 @@ type Report struct {
 	Executed gtid.Set `json:"executed"`
 	Received gtid.Set `json:"received"`
 
-	Queue     int64         `json:"queue"`              // certified transactions waiting to be applied
-	Conflicts int64         `json:"conflicts"`          // transactions that lost certification, since start
+	Stats                   // asked for apart, a second older at most
 	Lag       time.Duration `json:"lag_ns"`             // age of the oldest transaction being applied, 0 if none
 	Uptime    time.Duration `json:"uptime_ns"`          // of the server process, whole seconds
 	Recovery  string        `json:"recovery,omitempty"` // state of the recovery channel's threads, if it exists
 	LastError string        `json:"last_error,omitempty"`
+}
+
+// Stats is what a group counts about one member.
+type Stats struct {
+	ViewID    string `json:"view_id,omitempty"` // of the group's membership
+	Queue     int64  `json:"queue"`             // certified transactions waiting to be applied
+	Conflicts int64  `json:"conflicts"`         // transactions that lost certification, since it joined
 }
 
 // Self returns the row a server has about itself, and false if it is in no

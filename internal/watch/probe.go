@@ -18,8 +18,9 @@ type probe struct {
 	fresh chan<- struct{}
 	log   *slog.Logger
 
-	mu  sync.Mutex
-	obs topology.Observation
+	mu    sync.Mutex
+	obs   topology.Observation
+	stats topology.Stats
 }
 
 func newProbe(in topology.Instance, open Open, fresh chan<- struct{}, log *slog.Logger) *probe {
@@ -43,7 +44,11 @@ func (p *probe) run(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	defer func() { _ = server.Close() }()
+	var all sync.WaitGroup
+	defer func() { all.Wait(); _ = server.Close() }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	all.Go(func() { p.count(ctx, server) })
 	tick := time.NewTicker(ProbePause)
 	defer tick.Stop()
 	for {
@@ -84,9 +89,32 @@ func (p *probe) ask(ctx context.Context, server *mysql.Server) {
 	}
 }
 
+// count reads the member's statistics beside the probes: the server makes that
+// wait while it joins or leaves a group, and a probe must not.
+func (p *probe) count(ctx context.Context, server *mysql.Server) {
+	tick := time.NewTicker(StatsPause)
+	defer tick.Stop()
+	for {
+		limited, cancel := context.WithTimeout(ctx, statsLimit)
+		st, err := server.Stats(limited)
+		cancel()
+		if err == nil {
+			p.mu.Lock()
+			p.stats = st
+			p.mu.Unlock()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 func (p *probe) answered(asked, now time.Time, r *topology.Report) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	r.Stats = p.stats
 	p.obs.Report, p.obs.Heard = r, now
 	p.obs.Failure, p.obs.Error = topology.Answers, ""
 	p.obs.Failing, p.obs.Asked = time.Time{}, asked

@@ -26,6 +26,8 @@ const (
 	ProbePause = 400 * time.Millisecond
 	ProbeLimit = 900 * time.Millisecond
 	JudgePause = 100 * time.Millisecond
+	StatsPause = time.Second
+	statsLimit = 10 * time.Second
 )
 
 // Open makes the connection to one server. The watcher closes it.
