@@ -192,7 +192,7 @@ func (a *Applier) term(ctx context.Context) error {
 	for _, p := range parts {
 		g.Go(func() error { return p.run(ctx) })
 	}
-	g.Go(func() error { return a.dispatch(ctx, parts, st) })
+	g.Go(func() error { return a.dispatch(ctx, parts) })
 	g.Go(func() error { return a.trimming(ctx) })
 	return g.Wait()
 }
@@ -205,7 +205,12 @@ func (a *Applier) setRunning(v bool) {
 
 // dispatch reads the log from the lowest position on and hands each write to
 // the partition of its key. It holds at most inMemory bytes.
-func (a *Applier) dispatch(ctx context.Context, parts []*partition, st LogState) error {
+func (a *Applier) dispatch(ctx context.Context, parts []*partition) error {
+	// Asked after the claims: until then another applier moved the positions.
+	st, err := a.src.State(ctx)
+	if err != nil {
+		return err
+	}
 	from := make([]uint64, len(parts))
 	low := ^uint64(0)
 	for i, p := range parts {
@@ -345,6 +350,20 @@ func (a *Applier) checkMark(ctx context.Context, seq, mark uint64, st LogState) 
 	frame := frameOf(seq)
 	if frame == 0 || frame < st.First {
 		return nil
+	}
+	// A leader elected a moment ago may not have told itself yet how far the
+	// log goes. What is lost stays lost, so there is time to ask again.
+	for asked := 0; frame > st.Last && asked < 20; asked++ {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(250 * time.Millisecond):
+		}
+		now, err := a.src.State(ctx)
+		if err != nil {
+			return err
+		}
+		st = now
 	}
 	if frame > st.Last {
 		return fmt.Errorf("the database has applied up to frame %d, the log ends at %d: %w", frame, st.Last, ErrLost)

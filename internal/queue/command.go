@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // command carries out what an operator decided about a dead letter. The order
@@ -53,7 +52,7 @@ func (p *partition) discard(ctx context.Context, pk *packet, it item, at uint64,
 		return err
 	}
 	if k := p.held[it.rec.key]; parked && k != nil {
-		k.parked, k.due = false, time.Time{}
+		k.parked, k.due = false, atOnce
 		if k.count--; k.count <= 0 {
 			delete(p.held, it.rec.key)
 		}
@@ -70,11 +69,11 @@ func (p *partition) retake(ctx context.Context, pk *packet, it item, at uint64, 
 	pk.add("DELETE FROM perdure.queue_ledger WHERE outcome=", itoa(ledgerDead), " AND id=")
 	pk.b = Bytes(rec.id[:]).appendLiteral(pk.b)
 	if parked {
-		pk.add("UPDATE perdure.queue_held SET state=", itoa(heldWaiting), ",attempts=0,next_at=0,record=")
+		pk.add("UPDATE perdure.queue_held SET state=", itoa(heldWaiting), ",attempts=0,next_at=1,record=")
 		pk.b = Bytes(rec.append(nil)).appendLiteral(pk.b)
 		pk.b = append(pk.b, " WHERE stream="+utoa(p.a.stream)+" AND part="+itoa(p.n)+" AND seq="+utoa(at)...)
 	} else {
-		pk.hold(p.a.stream, p.n, []heldRow{{seq: it.seq, rec: &rec, next: time.UnixMilli(0), reason: "retried by " + clip(rec.by)}})
+		pk.hold(p.a.stream, p.n, []heldRow{{seq: it.seq, rec: &rec, next: atOnce, reason: "retried by " + clip(rec.by)}})
 	}
 	pk.add("COMMIT")
 	if _, err := p.s.exec(ctx, pk.b); err != nil {
@@ -89,7 +88,7 @@ func (p *partition) retake(ctx context.Context, pk *packet, it item, at uint64, 
 		k.count++
 	}
 	if parked || k.count == 1 {
-		k.parked, k.due = false, time.Time{}
+		k.parked, k.due = false, atOnce
 	}
 	return nil
 }

@@ -22,3 +22,6 @@ func (g Gather) Put(ctx context.Context, id ID, body []byte, n int) error {
 	_, err := g.g.put(ctx, recs)
 	return err
 }
+
+func (s *Service) Prune(ctx context.Context) (int64, error) { return s.prune(ctx) }
+func (a *Applier) Trim(ctx context.Context) (uint64, error) { return a.trimNow(ctx) }

@@ -20,6 +20,9 @@ type heldKey struct {
 	parked bool
 }
 
+// atOnce is a due time that has always come.
+var atOnce = time.UnixMilli(1)
+
 // loadHeld reads which keys wait, not what they hold.
 func (s *session) loadHeld(ctx context.Context, stream uint64, part int) (map[string]*heldKey, error) {
 	rows, err := s.conn.QueryContext(ctx, `SELECT h.akey, k.n, h.state, h.next_at FROM perdure.queue_held h
@@ -213,7 +216,10 @@ func (p *partition) bury(w *heldWork, h heldRow) (stop bool) {
 func (p *partition) settle(ctx context.Context, key string, w heldWork) {
 	k := p.held[key]
 	k.count -= len(w.gone)
-	k.parked, k.due = w.parked, w.due // a zero due is now: there may be more
+	k.parked, k.due = w.parked, w.due
+	if k.due.IsZero() {
+		k.due = atOnce // there may be more
+	}
 	if k.count <= 0 {
 		delete(p.held, key)
 	}

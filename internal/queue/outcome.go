@@ -87,6 +87,9 @@ func (h *hub) any(items []item) bool {
 		return false
 	}
 	for i := range items {
+		if items[i].rec == nil {
+			continue
+		}
 		if _, ok := h.waiters[items[i].rec.id]; ok {
 			return true
 		}

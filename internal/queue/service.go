@@ -244,12 +244,13 @@ func perSecond(n float64, request int) *rate.Limiter {
 func (s *Service) Wait(ctx context.Context, id ID) (Receipt, error) {
 	ch, stop := s.hub.watch(id)
 	defer stop()
-	for wait := 5 * time.Millisecond; ; wait = min(wait*2, time.Second) {
-		// The applier may run on another node, or have been faster than we.
-		r, err := s.settled(ctx, id)
-		if err == nil && r.State != Queued {
-			return r, nil
-		}
+	return s.waitOn(ctx, id, ch, 0)
+}
+
+// waitOn listens to the applier of this node, and asks the database as well:
+// the applier may be elsewhere, or have been faster than we.
+func (s *Service) waitOn(ctx context.Context, id ID, ch <-chan Receipt, first time.Duration) (Receipt, error) {
+	for wait := first; ; wait = min(max(wait*2, 10*time.Millisecond), time.Second) {
 		select {
 		case r := <-ch:
 			return r, nil
@@ -257,7 +258,20 @@ func (s *Service) Wait(ctx context.Context, id ID) (Receipt, error) {
 			return Receipt{ID: id, State: Queued}, context.Cause(ctx)
 		case <-time.After(wait):
 		}
+		if r, err := s.settled(ctx, id); err == nil && r.State != Queued {
+			r.GTID = s.reached(ctx)
+			return r, nil
+		}
 	}
+}
+
+// reached is what the writer has committed by now.
+func (s *Service) reached(ctx context.Context) string {
+	set := ""
+	if t, err := s.route.Writer(ctx); err == nil {
+		_ = t.DB.QueryRowContext(ctx, "SELECT @@global.gtid_executed").Scan(&set)
+	}
+	return set
 }
 
 // SubmitAndWait is Submit and then Wait for each write until ctx ends. What is
@@ -286,34 +300,14 @@ func (s *Service) SubmitAndWait(ctx context.Context, c Caller, writes []Write, l
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for i := range out {
-		select {
-		case r := <-chans[i]:
-			r.Sequence, r.Duplicate = cmp.Or(r.Sequence, out[i].Sequence), r.Duplicate || out[i].Duplicate
-			out[i] = r
-			continue
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
+		r, err := s.waitOn(ctx, out[i].ID, chans[i], 20*time.Millisecond)
+		if err != nil {
+			break
 		}
-		if r, err := s.waitOn(ctx, out[i].ID, chans[i]); err == nil {
-			out[i] = r
-		}
+		r.Sequence, r.Duplicate = cmp.Or(r.Sequence, out[i].Sequence), r.Duplicate || out[i].Duplicate
+		out[i] = r
 	}
 	return out, nil
-}
-
-func (s *Service) waitOn(ctx context.Context, id ID, ch <-chan Receipt) (Receipt, error) {
-	for wait := 20 * time.Millisecond; ; wait = min(wait*2, time.Second) {
-		if r, err := s.settled(ctx, id); err == nil && r.State != Queued {
-			return r, nil
-		}
-		select {
-		case r := <-ch:
-			return r, nil
-		case <-ctx.Done():
-			return Receipt{}, context.Cause(ctx)
-		case <-time.After(wait):
-		}
-	}
 }
 
 // guardCached spares clients that send the same SQL again and again the cost
