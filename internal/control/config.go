@@ -79,6 +79,7 @@ const (
 	// Found begins a new store together with all Peers.
 	Found Start = "found"
 	// Join enters a running store, to which this node was added by AddPeer.
+	// Peers must be exactly the nodes of that store, this one included.
 	Join Start = "join"
 )
 

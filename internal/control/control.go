@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -52,6 +51,9 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Control, error) {
 	if err == nil {
 		err = c.answers(ctx)
 	}
+	if err == nil && c.etcd != nil {
+		err = c.moved(ctx)
+	}
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("open the control store: %w", err)
@@ -73,7 +75,7 @@ func (c *Control) answers(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("no quorum of %s: %w", c.who(), context.Cause(ctx))
 		case <-c.stopped():
-			return errors.New("the embedded store stopped by itself")
+			return ErrStopped
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -105,6 +107,10 @@ func (c *Control) Close() {
 // begin admits one call: its context ends with ctx, with the call limit, or
 // with Close. done must be called when the call has returned.
 func (c *Control) begin(ctx context.Context) (_ context.Context, done func(), err error) {
+	if ctx.Err() != nil {
+		// Inside one process etcd would not look before it has acted.
+		return nil, nil, unavailable(context.Cause(ctx))
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {

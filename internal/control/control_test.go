@@ -3,6 +3,7 @@ package control
 import (
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +23,7 @@ func open(t testing.TB, cfg Config) *Control {
 }
 
 // alone is a node without peers on a fresh directory.
-func alone(t testing.TB) Config { return Config{Dir: t.TempDir()} }
+func alone(t testing.TB) Config { return Config{Name: "node1", Dir: t.TempDir()} }
 
 func logTo(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), nil)).With("test", t.Name())
@@ -34,7 +35,18 @@ func TestANodeAloneIsAStore(t *testing.T) {
 	began := time.Now()
 	c := open(t, cfg)
 	t.Logf("open after %s", time.Since(began).Round(time.Millisecond))
-	statetest.Run(t, func(t *testing.T) (state.Store, string) {
-		return c, strings.ReplaceAll(t.Name(), "/", "_") + "/"
+	suite(t, c)
+}
+
+// suite runs the suite of all Stores against the nodes of one store in turn.
+// It returns when the suite has ended, before which none may be closed.
+func suite(t *testing.T, all ...*Control) {
+	t.Helper()
+	var next atomic.Uint64
+	t.Run("suite", func(t *testing.T) {
+		statetest.Run(t, func(t *testing.T) (state.Store, string) {
+			c := all[next.Add(1)%uint64(len(all))]
+			return c, strings.ReplaceAll(t.Name(), "/", "_") + "/"
+		})
 	})
 }

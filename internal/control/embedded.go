@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -28,7 +27,7 @@ func (c *Control) start(ctx context.Context) error {
 	case <-c.etcd.Server.ReadyNotify():
 		return nil
 	case <-c.stopped():
-		return errors.New("the embedded store stopped by itself")
+		return ErrStopped
 	case <-ctx.Done():
 		return fmt.Errorf("no quorum of %s: %w", c.who(), context.Cause(ctx))
 	}
@@ -67,7 +66,7 @@ func (c *Control) settings() *embed.Config {
 
 // connect sets how peers reach each other; a node alone listens nowhere.
 func (c *Control) connect(e *embed.Config) {
-	scheme := "https"
+	const scheme = "https"
 	e.ListenPeerUrls = nil
 	if c.cfg.Listen != "" {
 		e.ListenPeerUrls = []url.URL{{Scheme: scheme, Host: c.cfg.Listen}}
@@ -83,10 +82,10 @@ func (c *Control) connect(e *embed.Config) {
 
 	var all []string
 	for _, p := range c.cfg.Peers {
-		all = append(all, p.Name+"="+scheme+"://"+p.Address)
+		all = append(all, p.Name+"="+peerURL(p.Address))
 	}
 	if len(all) == 0 {
-		all = []string{c.cfg.Name + "=" + scheme + "://" + solitary}
+		all = []string{c.cfg.Name + "=" + peerURL(solitary)}
 	}
 	e.InitialCluster = strings.Join(all, ",")
 }

@@ -10,7 +10,10 @@ import (
 	"github.com/perdure/perdure/internal/state"
 )
 
-var errClosed = errors.New("it was closed")
+var (
+	errClosed    = errors.New("it was closed")
+	errUnsettled = errors.New("refused, because not all other nodes have been up for five seconds; nothing was changed")
+)
 
 // refusals are answers that say for certain that nothing happened and that
 // asking again will not help.
@@ -35,6 +38,16 @@ func permanent(err error) bool {
 }
 
 func unavailable(why error) error { return fmt.Errorf("%w: %w", state.ErrUnavailable, why) }
+
+// compacted reports whether etcd had already forgotten what we asked it to.
+func compacted(err error) bool { return errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) }
+
+// unsettled reports whether etcd refused to change its list of nodes because
+// that could cost the quorum now.
+func unsettled(err error) bool {
+	known := rpctypes.Error(err)
+	return errors.Is(known, rpctypes.ErrUnhealthy) || errors.Is(known, rpctypes.ErrMemberNotEnoughStarted)
+}
 
 // translate says in the words of package state what etcd answered. ctx is the
 // context of the call.

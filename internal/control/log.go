@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"log/slog"
+	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -19,14 +21,43 @@ var quiet = map[string]bool{
 
 // bridge passes etcd's own log on to ours: warnings and worse, and nothing of
 // its chatter at start.
-type bridge struct{ log *slog.Logger }
+type bridge struct {
+	log  *slog.Logger
+	said *said
+}
 
-func newZap(log *slog.Logger) *zap.Logger { return zap.New(bridge{log}) }
+func newZap(log *slog.Logger) *zap.Logger {
+	return zap.New(bridge{log, &said{last: map[string]time.Time{}, since: map[string]int{}}})
+}
+
+// said keeps a node that cannot reach its peers from filling the disk: etcd
+// repeats itself forty times a second then. Messages are constants, so the
+// maps stay small.
+type said struct {
+	mu    sync.Mutex
+	last  map[string]time.Time
+	since map[string]int // not passed on since then
+}
+
+const repeatAfter = 30 * time.Second
+
+// again reports whether a message is due, and how many of it were held back.
+func (s *said) again(message string, at time.Time) (held int, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at.Sub(s.last[message]) < repeatAfter {
+		s.since[message]++
+		return 0, false
+	}
+	held = s.since[message]
+	s.last[message], s.since[message] = at, 0
+	return held, true
+}
 
 func (b bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
 func (b bridge) With(fields []zapcore.Field) zapcore.Core {
-	return bridge{b.log.With(attributes(fields)...)}
+	return bridge{b.log.With(attributes(fields)...), b.said}
 }
 
 func (b bridge) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -37,11 +68,19 @@ func (b bridge) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.C
 }
 
 func (b bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	held, due := b.said.again(e.Message, e.Time)
+	if !due {
+		return nil
+	}
+	log := b.log
+	if held > 0 {
+		log = log.With("repeated", held)
+	}
 	level := slog.LevelWarn
 	if e.Level > zapcore.WarnLevel {
 		level = slog.LevelError
 	}
-	b.log.Log(context.Background(), level, "etcd: "+e.Message, attributes(fields)...)
+	log.Log(context.Background(), level, "etcd: "+e.Message, attributes(fields)...)
 	return nil
 }
 

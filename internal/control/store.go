@@ -53,6 +53,9 @@ func (c *Control) list(ctx context.Context, prefix string) ([]state.Entry, int64
 
 // Put implements state.Store.
 func (c *Control) Put(ctx context.Context, key string, value []byte, expected state.Revision, fence state.Fence) (state.Revision, error) {
+	if len(value) > state.MaxDocument {
+		return 0, state.ErrTooLarge
+	}
 	at, err := c.change(ctx, key, expected, fence, clientv3.OpPut(c.cfg.Prefix+key, string(value)))
 	return state.Revision(at), err
 }

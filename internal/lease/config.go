@@ -13,8 +13,9 @@ type Config struct {
 	Name string
 	// Holder is the name of this node. No other node may use it.
 	Holder string
-	// TTL is how long the others wait for a silent holder. Default 4 s: with
-	// what it takes to notice and to begin, another node acts within five.
+	// TTL is how long the others wait for a silent holder. Default 3 s: with an
+	// election of the control store, which takes up to two, another node acts
+	// within five.
 	TTL time.Duration
 	// Reclaim ends a term that this Holder left behind at once. It is safe only
 	// if no older process of this node can still live, as the lock on the
@@ -24,7 +25,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	c.Name = cmp.Or(c.Name, "control")
-	c.TTL = cmp.Or(c.TTL, 4*time.Second)
+	c.TTL = cmp.Or(c.TTL, 3*time.Second)
 	return c
 }
 

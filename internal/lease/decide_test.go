@@ -34,7 +34,7 @@ func TestDecide(t *testing.T) {
 			sight: sight{5, ago(5 * time.Second), document{Holder: "n2", TTL: "9s"}}, want: wait, until: now.Add(4 * time.Second),
 		},
 		"the document says nothing about its TTL: ours counts": {
-			sight: sight{5, ago(time.Second), document{}}, want: wait, until: now.Add(3 * time.Second),
+			sight: sight{5, ago(time.Second), document{}}, want: wait, until: now.Add(2 * time.Second),
 		},
 		"an attempt of ours that had no answer: it is ours": {
 			token: "T2", sight: sight{5, now, theirs}, want: own, until: now,

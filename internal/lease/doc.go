@@ -37,10 +37,11 @@
 //
 // # What if
 //
-//   - The holder dies: another acts one TTL after it saw the last renewal,
-//     wherever the control store's own leader was. With the default TTL of
-//     four seconds that keeps the promise of five, election included. (A lease
-//     kept by etcd itself would count its TTL again after each election.)
+//   - The holder dies: another acts one TTL after it saw the last renewal. If
+//     the control store's own leader died in the same moment, the last renewal
+//     may be seen only after its election. With the defaults, three seconds and
+//     an election of at most two, that is five. (A lease kept by etcd itself
+//     counts its TTL anew after every election, whoever died.)
 //   - The holder is frozen (SIGSTOP, a long pause) and thaws: the monotonic
 //     clock went on, the window has passed, Term says no at once and the
 //     contexts of Hold end as soon as their timers run.

@@ -102,20 +102,20 @@ func (f *faults) upTo(d time.Duration) time.Duration {
 	return time.Duration(f.rand.Int64N(int64(d)))
 }
 
-// Three nodes behind bad lines for an hour, cut off now and then: whenever
+// Three nodes behind bad lines for half an hour, cut off now and then: whenever
 // one of them trusts its term no other does, epochs grow, what is written
 // under an older epoch is refused, and there is a leader most of the time.
 func TestTwoNodesNeverTrustTheirTermsAtOneMoment(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(4) {
+	for seed := range uint64(3) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { anHour(t, seed) })
+			synctest.Test(t, func(t *testing.T) { halfAnHour(t, seed) })
 		})
 	}
 }
 
-func anHour(t *testing.T, seed uint64) {
+func halfAnHour(t *testing.T, seed uint64) {
 	mem := state.NewMemory()
 	dice := rand.New(rand.NewPCG(seed, 1))
 	var keepers []*Keeper
@@ -130,7 +130,7 @@ func anHour(t *testing.T, seed uint64) {
 	const tick = 10 * time.Millisecond
 	var epochs []int64
 	led, ticks := 0, 0
-	for began := time.Now(); time.Since(began) < time.Hour; ticks++ {
+	for began := time.Now(); time.Since(began) < 30*time.Minute; ticks++ {
 		time.Sleep(tick)
 		if i := dice.IntN(len(lines)); dice.IntN(500) == 0 {
 			lines[i].cut.Store(!lines[i].cut.Load())

@@ -64,11 +64,11 @@ func New(store state.Store, cfg Config, log *slog.Logger) (*Keeper, error) {
 // Run tries to hold the lease until ctx ends, and gives it back. It must run
 // once, and end after the work that is done under Hold has ended.
 func (k *Keeper) Run(ctx context.Context) error {
-	changed, stop := k.watch(ctx)
+	changes, stop := k.watch(ctx)
 	defer stop()
 	for {
 		until := k.step(ctx)
-		wake := changed
+		wake := changes
 		if k.mine != nil {
 			wake = nil // these are our own renewals
 		}
@@ -78,28 +78,41 @@ func (k *Keeper) Run(ctx context.Context) error {
 			timer.Stop()
 			k.release(context.WithoutCancel(ctx))
 			return context.Cause(ctx)
-		case <-wake:
+		case s := <-wake:
+			k.glimpse(s)
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
 }
 
-// watch says when the document may have changed. It only saves time: what
-// counts is always read anew.
-func (k *Keeper) watch(ctx context.Context) (changed <-chan struct{}, stop func()) {
+// watch passes on the newest change of the document. It only saves time: a
+// change may be missed, and before anything is done the document is read.
+func (k *Keeper) watch(ctx context.Context) (changes <-chan sight, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	nudge, done := make(chan struct{}, 1), make(chan struct{})
+	newest, done := make(chan sight, 1), make(chan struct{})
 	go func() {
 		defer close(done)
-		for range k.store.Watch(ctx, state.LeaseKey(k.cfg.Name)) {
+		for e := range k.store.Watch(ctx, state.LeaseKey(k.cfg.Name)) {
+			if e.Key != state.LeaseKey(k.cfg.Name) {
+				continue
+			}
 			select {
-			case nudge <- struct{}{}:
+			case <-newest: // nobody wanted it
 			default:
 			}
+			newest <- sight{Revision: e.Revision, Since: time.Now(), Doc: k.decode(e)}
 		}
 	}()
-	return nudge, func() { cancel(); <-done }
+	return newest, func() { cancel(); <-done }
+}
+
+// glimpse starts the clock of a holder at the moment a renewal came along. The
+// read that follows could take an election longer, because it asks a majority.
+func (k *Keeper) glimpse(s sight) {
+	if s.Revision > k.sight.Revision {
+		k.sight = s
+	}
 }
 
 // Term returns this node's term, and whether it may act in it now.

@@ -40,6 +40,10 @@ func (k *Keeper) contend(ctx context.Context) time.Time {
 	case end:
 		return k.end(ctx)
 	default:
+		// Looking now and then finds a change that the watch has missed.
+		if look := now.Add(k.cfg.every()); look.Before(until) {
+			return look
+		}
 		return until
 	}
 }
@@ -73,10 +77,14 @@ func (k *Keeper) begin(rev state.Revision, doc document) {
 	k.answered(rev, doc)
 }
 
-// end deletes the document of a holder that has been silent for too long.
+// end deletes the document of a holder that has been silent for too long, or of
+// ourselves before a restart.
 func (k *Keeper) end(ctx context.Context) time.Time {
-	k.log.Warn("ending the term of a silent holder", "holder", k.sight.Doc.Holder,
-		"silent", time.Since(k.sight.Since).Round(time.Millisecond))
+	if silent := time.Since(k.sight.Since); k.sight.Doc.Holder == k.cfg.Holder {
+		k.log.Info("ending the term that this node left behind")
+	} else {
+		k.log.Warn("ending the term of a silent holder", "holder", k.sight.Doc.Holder, "silent", silent.Round(time.Millisecond))
+	}
 	err := k.remove(ctx, k.sight.Revision)
 	if err != nil && !errors.Is(err, state.ErrConflict) {
 		return k.later(ctx, "cannot end the term of a silent holder", err)
@@ -172,13 +180,21 @@ func (k *Keeper) read(ctx context.Context) (state.Revision, document, error) {
 	if err != nil || e.Revision == 0 {
 		return 0, document{}, err
 	}
+	return e.Revision, k.decode(e), nil
+}
+
+// decode reads a document as far as it can be read. One that cannot is not ours
+// to judge: it is somebody's term, and ends like any other.
+func (k *Keeper) decode(e state.Entry) document {
 	var doc document
-	if err := json.Unmarshal(e.Value, &doc); err != nil {
-		// Not ours to judge: it is somebody's term, and ends like any other.
-		k.log.Warn("the lease cannot be decoded", "err", err)
-		doc = document{}
+	if e.Revision == 0 {
+		return doc
 	}
-	return e.Revision, doc, nil
+	if err := json.Unmarshal(e.Value, &doc); err != nil {
+		k.log.Warn("the lease cannot be decoded", "err", err)
+		return document{}
+	}
+	return doc
 }
 
 func (k *Keeper) write(ctx context.Context, doc document, expected state.Revision) (state.Revision, error) {

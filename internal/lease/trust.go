@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -70,6 +71,10 @@ func (k *Keeper) distrust(cause error) {
 	}
 	k.trust.timer.Stop()
 	k.trust.cancel(cause)
-	k.log.Warn("this node must not act any more", "epoch", k.trust.term.Epoch, "err", cause)
+	level := slog.LevelWarn
+	if cause == ErrReleased {
+		level = slog.LevelInfo
+	}
+	k.log.Log(context.Background(), level, "this node must not act any more", "epoch", k.trust.term.Epoch, "err", cause)
 	k.trust = nil
 }

@@ -70,6 +70,9 @@ func (m *Memory) list(prefix string) []Entry {
 
 // Put implements Store.
 func (m *Memory) Put(ctx context.Context, key string, value []byte, expected Revision, fence Fence) (Revision, error) {
+	if len(value) > MaxDocument {
+		return 0, ErrTooLarge
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.allowed(ctx, key, expected, fence); err != nil {

@@ -33,7 +33,13 @@ var (
 	// ErrUnavailable says that the store cannot be reached or has no quorum.
 	// Whether a change that got this answer happened is unknown.
 	ErrUnavailable = errors.New("the control store does not answer")
+	// ErrTooLarge says that a document is larger than MaxDocument.
+	ErrTooLarge = fmt.Errorf("a document may have no more than %d bytes", MaxDocument)
 )
+
+// MaxDocument is how many bytes a document may have. Documents are settings and
+// plans; what grows with the data belongs elsewhere.
+const MaxDocument = 1 << 20
 
 // Fence ties a change to a term of a lease: the change happens only while the
 // lease named Lease is still in the term numbered Epoch. The zero Fence ties

@@ -138,10 +138,14 @@ func emptyValue(t *testing.T, s state.Store, p string) {
 }
 
 func large(t *testing.T, s state.Store, p string) {
-	big := bytes.Repeat([]byte("0123456789abcdef"), 512<<10/16)
-	put(t, s, p+"doc", string(big), 0)
+	big := bytes.Repeat([]byte("0123456789abcdef"), state.MaxDocument/16)
+	rev := put(t, s, p+"doc", string(big), 0)
 	if e := get(t, s, p+"doc"); !bytes.Equal(e.Value, big) {
 		t.Errorf("%d bytes came back as %d", len(big), len(e.Value))
+	}
+	big = append(big, 'x')
+	if _, err := s.Put(t.Context(), p+"doc", big, rev, state.Fence{}); !errors.Is(err, state.ErrTooLarge) {
+		t.Errorf("one byte more: %v", err)
 	}
 }
 

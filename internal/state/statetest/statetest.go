@@ -20,7 +20,7 @@ func Run(t *testing.T, open func(t *testing.T) (s state.Store, prefix string)) {
 		"lists are ordered and keep to their prefix":                  list,
 		"bytes belong to the caller":                                  ownBytes,
 		"an empty value is a document":                                emptyValue,
-		"half a megabyte is kept":                                     large,
+		"the largest document is kept, a larger one refused":          large,
 		"a fence lets through only its own term":                      fence,
 		"a fence without a term is refused":                           fenceWithoutTerm,
 		"a stale fence is told from a conflict":                       staleBeforeConflict,
