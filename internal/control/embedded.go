@@ -38,7 +38,7 @@ func (c *Control) settings() *embed.Config {
 	e := embed.NewConfig()
 	e.Name = c.cfg.Name
 	e.Dir = filepath.Join(c.cfg.Dir, "etcd")
-	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZap(c.log))
+	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZap(c.closing, c.log))
 	e.InitialClusterToken = c.cfg.Cluster
 	if c.cfg.Start == Join {
 		e.ClusterState = embed.ClusterStateFlagExisting

@@ -21,7 +21,7 @@ func (c *Control) dial() error {
 		TLS:       tlsConfig,
 		Username:  c.cfg.Username,
 		Password:  c.cfg.Password,
-		Logger:    newZap(c.log),
+		Logger:    newZap(c.closing, c.log),
 		// A server that is gone without a word is noticed within four seconds,
 		// and the next call goes to another.
 		DialTimeout:          2 * time.Second,

@@ -17,7 +17,7 @@ func operated(t *testing.T, files TLS) (endpoint string) {
 	e := embed.NewConfig()
 	e.Name = "theirs"
 	e.Dir = t.TempDir()
-	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZap(logTo(t)))
+	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZap(t.Context(), logTo(t)))
 	e.ListenPeerUrls = nil
 	e.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: solitary}}
 	e.InitialCluster = "theirs=http://" + solitary

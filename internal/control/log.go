@@ -22,12 +22,13 @@ var quiet = map[string]bool{
 // bridge passes etcd's own log on to ours: warnings and worse, and nothing of
 // its chatter at start.
 type bridge struct {
-	log  *slog.Logger
-	said *said
+	log     *slog.Logger
+	said    *said
+	closing context.Context // when it is over, etcd's complaints about its own end are too
 }
 
-func newZap(log *slog.Logger) *zap.Logger {
-	return zap.New(bridge{log, &said{last: map[string]time.Time{}, since: map[string]int{}}})
+func newZap(closing context.Context, log *slog.Logger) *zap.Logger {
+	return zap.New(bridge{log, &said{last: map[string]time.Time{}, since: map[string]int{}}, closing})
 }
 
 // said keeps a node that cannot reach its peers from filling the disk: etcd
@@ -57,11 +58,11 @@ func (s *said) again(message string, at time.Time) (held int, due bool) {
 func (b bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
 func (b bridge) With(fields []zapcore.Field) zapcore.Core {
-	return bridge{b.log.With(attributes(fields)...), b.said}
+	return bridge{b.log.With(attributes(fields)...), b.said, b.closing}
 }
 
 func (b bridge) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if !b.Enabled(e.Level) || quiet[e.Message] {
+	if !b.Enabled(e.Level) || quiet[e.Message] || b.closing.Err() != nil && e.Level <= zapcore.ErrorLevel {
 		return checked
 	}
 	return checked.AddCore(e, b)
