@@ -116,3 +116,52 @@ type Checked struct {
 type CheckServers struct {
 	Members []Member `json:"members,omitempty"`
 }
+
+// Proxy is the proxy of one node as it is now.
+type Proxy struct {
+	Node      string            `json:"node"`
+	Writers   string            `json:"writers" doc:"The writer policy: spread, pinned:NAME or a number."`
+	Listeners map[string]string `json:"listeners" doc:"Addresses by mode: rw, ro, split."`
+	Members   []ProxyMember     `json:"members"`
+	Pins      map[string]int    `json:"pins" doc:"Sessions that cannot move, by reason."`
+}
+
+// ProxyMember is one member as a proxy uses it.
+type ProxyMember struct {
+	Name     string `json:"name"`
+	State    string `json:"state"`
+	Sessions int64  `json:"sessions"`
+	Writes   bool   `json:"writes"`
+	Reads    bool   `json:"reads"`
+	Drained  bool   `json:"drained,omitempty"`
+}
+
+// SetWriters changes the writer policy.
+type SetWriters struct {
+	Writers string `json:"writers" doc:"spread, pinned, pinned:NAME or a number."`
+}
+
+// Drain asks to take a member out of use.
+type Drain struct {
+	Wait int `json:"wait,omitempty" minimum:"0" maximum:"60" doc:"Seconds to wait until its sessions have left."`
+}
+
+// Drained says how far a drain is.
+type Drained struct {
+	Left int `json:"left" doc:"Sessions of this node's proxy that still sit on the member."`
+}
+
+// Session is one session of a proxy.
+type Session struct {
+	ID       uint32        `json:"id"`
+	User     string        `json:"user"`
+	Client   string        `json:"client"`
+	Listener string        `json:"listener"`
+	Member   string        `json:"member,omitempty"`
+	State    string        `json:"state"`
+	For      time.Duration `json:"for_ns"`
+	Queries  int64         `json:"queries"`
+	Moves    int64         `json:"moves"`
+	Pins     []string      `json:"pins,omitempty"`
+	PinnedBy string        `json:"pinned_by,omitempty"`
+}

@@ -78,6 +78,7 @@ func (f *File) check(source []byte) []error {
 	f.checkControl(c)
 	f.checkGroup(c)
 	f.checkMembers(c)
+	f.checkProxy(c)
 	return c.found
 }
 

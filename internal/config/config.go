@@ -25,6 +25,7 @@ type File struct {
 	Control Control      `yaml:"control,omitempty" json:"control,omitempty" doc:"The control store. Default: embedded, this node alone."`
 	Group   api.Group    `yaml:"group,omitempty" json:"group,omitempty" doc:"Settings of the replication group."`
 	Members []api.Member `yaml:"members" json:"members" doc:"The MySQL servers, one to nine."`
+	Proxy   *Proxy       `yaml:"proxy,omitempty" json:"proxy,omitempty" doc:"The proxy of this node. Without this section it runs none."`
 
 	path string
 }

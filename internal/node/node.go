@@ -28,7 +28,10 @@ import (
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/pki"
 	"github.com/perdure/perdure/internal/plan"
+	"github.com/perdure/perdure/internal/proxy"
+	"github.com/perdure/perdure/internal/route"
 	"github.com/perdure/perdure/internal/run"
+	"github.com/perdure/perdure/internal/state"
 	"github.com/perdure/perdure/internal/topology"
 	"github.com/perdure/perdure/internal/watch"
 )
@@ -49,6 +52,9 @@ type Node struct {
 	lease   *lease.Keeper
 	watch   *watch.Watcher
 	group   *group.Group
+	table   *route.Table
+	wish    state.Doc[route.Wish]
+	proxy   *proxy.Proxy // nil where the file asks for none
 	api     *server.Server
 	listen  net.Listener
 	cert    tls.Certificate
@@ -93,10 +99,17 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 		Node: f.Node.Name, Store: n.control, Lease: n.lease, Watch: n.watch, Open: n.Open,
 		Log: n.log.With("part", "group"), Written: o.Written,
 	})
+	if err := n.openProxy(); err != nil {
+		return nil, err
+	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), n.watch)
+	if n.proxy != nil {
+		metrics.MustRegister(n.proxy)
+	}
 	n.api = server.New(server.Config{
 		Version: o.Version, Node: f.Node.Name, Token: n.token, Group: n.group, Watch: n.watch, Open: n.Open,
+		Proxy: n.proxy, Route: n.table, Wish: n.wish, Obey: n.obey,
 		Metrics: metrics, Log: n.log.With("part", "api"),
 	})
 	return n, nil
@@ -212,6 +225,9 @@ func (n *Node) API() (url, token string, ca *x509.CertPool) {
 	return "https://" + n.listen.Addr().String(), n.token, n.pool
 }
 
+// Proxy is the node's proxy, nil if it runs none.
+func (n *Node) Proxy() *proxy.Proxy { return n.proxy }
+
 // Watch is the node's watcher.
 func (n *Node) Watch() *watch.Watcher { return n.watch }
 
@@ -222,12 +238,14 @@ func (n *Node) Group() *group.Group { return n.group }
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	n.log.Info("node runs", "api", n.listen.Addr().String(), "cluster", n.file.Cluster)
-	return run.Parts(ctx,
-		run.Part{Name: "watch", Run: n.watch.Run},
-		run.Part{Name: "lease", Run: n.lease.Run},
-		run.Part{Name: "group", Run: n.group.Run},
-		run.Part{Name: "api", Run: func(ctx context.Context) error { return n.api.Serve(ctx, n.listen, n.cert) }},
-	)
+	parts := []run.Part{
+		{Name: "watch", Run: n.watch.Run},
+		{Name: "lease", Run: n.lease.Run},
+		{Name: "group", Run: n.group.Run},
+		{Name: "api", Run: func(ctx context.Context) error { return n.api.Serve(ctx, n.listen, n.cert) }},
+	}
+	// Last to start and first to stop: clients leave before what they stand on.
+	return run.Parts(ctx, append(parts, n.routing()...)...)
 }
 
 func (n *Node) close() {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/perdure/perdure/internal/node"
+	"github.com/perdure/perdure/internal/proxy"
 )
 
 // Endpoints says where everything in a playground is. It is written to
@@ -21,7 +22,15 @@ type Endpoints struct {
 	Password string   `json:"password"`
 	Database string   `json:"database"`
 	Config   string   `json:"config"` // perdure.yaml of the node
+	Proxy    Proxy    `json:"proxy"`
 	Members  []Member `json:"members"`
+}
+
+// Proxy has the addresses of the proxy's listeners.
+type Proxy struct {
+	RW    string `json:"rw"`    // reads and writes
+	RO    string `json:"ro"`    // reads only
+	Split string `json:"split"` // told apart by the proxy
 }
 
 // Member is one server of a playground.
@@ -32,10 +41,13 @@ type Member struct {
 	PID     int    `json:"pid"` // 0 while it is down
 }
 
-func (p *play) endpoints(_ *node.Node, url, token string) Endpoints {
+func (p *play) endpoints(n *node.Node, url, token string) Endpoints {
 	e := Endpoints{
 		Cluster: "playground", API: url, CA: filepath.Join(p.Dir, "node", node.CAFile), Token: token,
 		User: appUser, Password: p.secrets.app, Database: database, Config: filepath.Join(p.Dir, "perdure.yaml"),
+	}
+	if px := n.Proxy(); px != nil {
+		e.Proxy = Proxy{px.Addr(proxy.ReadWrite).String(), px.Addr(proxy.ReadOnly).String(), px.Addr(proxy.Split).String()}
 	}
 	for _, s := range p.servers {
 		e.Members = append(e.Members, Member{s.Name(), s.Address(), s.Socket(), s.PID()})

@@ -269,6 +269,14 @@ func (p *play) writeConfig() (*config.File, error) {
 	for i, s := range p.servers {
 		fmt.Fprintf(&b, "  - {name: %s, address: \"%s\", group_address: \"127.0.0.1:%d\"}\n", s.Name(), s.Address(), p.ports[i])
 	}
+	b.WriteString("proxy:\n")
+	for _, mode := range []string{"rw", "ro", "split"} {
+		port, err := mysqld.FreePort()
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "  %s: 127.0.0.1:%d\n", mode, port)
+	}
 	path := filepath.Join(p.Dir, "perdure.yaml")
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		return nil, err

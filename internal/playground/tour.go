@@ -16,10 +16,10 @@ func (p *play) tour(e Endpoints) {
 	}
 	lines := []string{
 		"",
-		"A real Group Replication cluster is running. Look at it from another terminal:",
+		"A real Group Replication cluster is running. Look at it from another terminal, and connect through the proxy:",
 		"",
 		"  " + me + " status",
-		fmt.Sprintf("  MYSQL_PWD=%s %s --protocol=tcp -h 127.0.0.1 -P %s -u %s %s", e.Password, client, port(e.Members[0].Address), e.User, e.Database),
+		fmt.Sprintf("  MYSQL_PWD=%s %s --protocol=tcp -h 127.0.0.1 -P %s -u %s %s", e.Password, client, port(e.Proxy.RW), e.User, e.Database),
 		"",
 		"Kill a member and watch the others (its service manager starts it again after three seconds):",
 		"",

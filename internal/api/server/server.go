@@ -25,6 +25,8 @@ import (
 	"github.com/perdure/perdure/internal/group"
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/plan"
+	"github.com/perdure/perdure/internal/proxy"
+	"github.com/perdure/perdure/internal/route"
 	"github.com/perdure/perdure/internal/state"
 	"github.com/perdure/perdure/internal/topology"
 	"github.com/perdure/perdure/internal/watch"
@@ -38,6 +40,10 @@ type Config struct {
 	Group   *group.Group
 	Watch   *watch.Watcher
 	Open    func(topology.Instance) (*mysql.Server, error)
+	Proxy   *proxy.Proxy // nil where this node runs none
+	Route   *route.Table
+	Wish    state.Doc[route.Wish]
+	Obey    func(route.Wish) // follows a wish at once, on this node
 	Metrics prometheus.Gatherer
 	Log     *slog.Logger
 }
@@ -67,6 +73,7 @@ func New(c Config) *Server {
 	s.clusterRoutes()
 	s.operationRoutes()
 	s.checkRoutes()
+	s.proxyRoutes()
 	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	s.mux.HandleFunc("GET /readyz", s.ready)
 	if c.Metrics != nil {
@@ -94,7 +101,7 @@ func (s *Server) OpenAPI() ([]byte, error) { return json.MarshalIndent(s.huma.Op
 // load balancers have none.
 func open(path string) bool {
 	switch path {
-	case "/livez", "/readyz", "/openapi.json", "/openapi.yaml":
+	case "/livez", "/readyz", "/openapi.json", "/openapi.yaml", "/health/writer", "/health/reader":
 		return true
 	}
 	return false
