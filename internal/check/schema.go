@@ -141,6 +141,9 @@ const countTables = `SELECT COUNT(*) FROM information_schema.tables
 //	innodb_indexes, name GEN_CLUST_INDEX          9.1  s  opens every table
 //	innodb_tablespaces, for sizes                 0.14 s
 //	referential_constraints                       0.02 s
+//
+// Schema as a whole, with 20,000 tables and a load of 8 on those cores: 0.6 to
+// 1.1 s, and 2.8 s right after the server's start.
 const askTables = `SELECT p.TABLE_SCHEMA, p.TABLE_NAME, p.ENGINE, p.CREATE_OPTIONS, p.keyed,
 	IF(p.keyed, NULL, (SELECT MAX(c.COLUMN_NAME) FROM information_schema.columns c
 		WHERE c.TABLE_SCHEMA = p.TABLE_SCHEMA AND c.TABLE_NAME = p.TABLE_NAME AND c.EXTRA LIKE '%auto_increment%')),
