@@ -91,9 +91,13 @@ func (st *state) setNames(clause string) {
 		return
 	}
 	st.names = clause
+	// The clause says these, and better: setting character_set_connection after
+	// it would reset the collation it names.
 	kept := st.vars[:0]
 	for _, v := range st.vars {
-		if v.name != "collation_connection" {
+		switch v.name {
+		case "character_set_client", "character_set_connection", "collation_connection":
+		default:
 			kept = append(kept, v)
 		}
 	}

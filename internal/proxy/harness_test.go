@@ -1,0 +1,295 @@
+package proxy
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"database/sql"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	driver "github.com/go-sql-driver/mysql"
+
+	"github.com/perdure/perdure/internal/mysql"
+	"github.com/perdure/perdure/internal/mysql/mysqld"
+	"github.com/perdure/perdure/internal/mysqltest"
+	"github.com/perdure/perdure/internal/route"
+	"github.com/perdure/perdure/internal/topology"
+	"github.com/perdure/perdure/internal/watch"
+)
+
+func TestMain(m *testing.M) { mysqltest.Main(m) }
+
+// The account tests sign in with: it may do everything.
+const testUser, testPassword = "tester", "T3ster-pass"
+
+// rig is a proxy in front of real servers.
+type rig struct {
+	members []*mysqltest.Member
+	table   *route.Table
+	proxy   *Proxy
+	watcher *watch.Watcher
+}
+
+// alone is a proxy in front of one server that is in no group.
+func alone(t testing.TB, change ...func(*Config)) *rig {
+	t.Helper()
+	r := &rig{members: mysqltest.Start(t, 1), table: route.New()}
+	m := r.members[0]
+	m.OpenForWrites(t)
+	exec(t, m.Root(t), "CREATE USER "+testUser+" IDENTIFIED BY '"+testPassword+"'", "GRANT ALL ON *.* TO "+testUser+" WITH GRANT OPTION",
+		"CREATE DATABASE test", "SET GLOBAL local_infile=ON")
+	r.table.SetView(topology.View{Number: 1, Members: []topology.Member{{
+		Instance: topology.Instance{Name: m.Name(), Address: m.Address()}, State: topology.Online, Writable: true, Readable: true,
+		Report: &topology.Report{Version: serverVersion(t, m)},
+	}}})
+	r.start(t, change...)
+	return r
+}
+
+func serverVersion(t testing.TB, m *mysqltest.Member) (v string) {
+	t.Helper()
+	if err := m.Root(t).QueryRow("SELECT VERSION()").Scan(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// group is a proxy in front of a multi-primary group that is really watched.
+func group(t testing.TB, n int, change ...func(*Config)) *rig {
+	t.Helper()
+	r := &rig{members: mysqltest.Start(t, n), table: route.New()}
+	var seeds, locals []string
+	for range r.members {
+		port, err := mysqld.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		locals = append(locals, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	}
+	seeds = locals
+	user, password := mysqltest.AdminAccount()
+	open := func(in topology.Instance) (*mysql.Server, error) {
+		return mysql.Open(in.Name, mysql.Login{Address: in.Address, User: user, Password: password, TLS: &tls.Config{InsecureSkipVerify: true}})
+	}
+	var instances []topology.Instance
+	for i, m := range r.members {
+		in := topology.Instance{Name: m.Name(), Address: m.Address()}
+		instances = append(instances, in)
+		s, err := open(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for _, v := range [][2]string{
+			{"group_name", "5ca1ab1e-0000-4000-8000-0000000000aa"}, {"local_address", locals[i]},
+			{"group_seeds", strings.Join(seeds, ",")}, {"single_primary_mode", "OFF"},
+			{"enforce_update_everywhere_checks", "ON"}, {"start_on_boot", "OFF"}, {"recovery_get_public_key", "ON"},
+		} {
+			if err := s.SetGlobal(t.Context(), map[string]string{"group_replication_" + v[0]: v[1]}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		root := m.Root(t)
+		exec(t, root, "SET GLOBAL max_connections=2000", "SET GLOBAL local_infile=ON")
+		exec(t, root, "CHANGE REPLICATION SOURCE TO SOURCE_USER='root_rpl', SOURCE_PASSWORD='R3plica-pass' FOR CHANNEL 'group_replication_recovery'")
+		if i == 0 {
+			if err := s.Bootstrap(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			exec(t, root, "CREATE USER root_rpl IDENTIFIED BY 'R3plica-pass'", "GRANT REPLICATION SLAVE, CONNECTION_ADMIN, BACKUP_ADMIN, GROUP_REPLICATION_STREAM ON *.* TO root_rpl",
+				"CREATE USER "+testUser+" IDENTIFIED BY '"+testPassword+"'", "GRANT ALL ON *.* TO "+testUser+" WITH GRANT OPTION", "CREATE DATABASE test")
+		} else if err := s.Join(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.watcher = watch.New(open, slog.New(slog.DiscardHandler))
+	r.watcher.Watch(topology.Expect{Cluster: "test"}, instances)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = r.watcher.Run(ctx) })
+	changes, stop := r.watcher.Changes()
+	wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changes:
+				r.table.SetView(*r.watcher.View())
+			}
+		}
+	})
+	t.Cleanup(func() { cancel(); stop(); wg.Wait() })
+	wait, done := context.WithTimeout(t.Context(), 60*time.Second)
+	defer done()
+	if _, err := r.watcher.Until(wait, func(v *topology.View) bool { return len(v.In(topology.Online)) == n }); err != nil {
+		t.Fatal(err)
+	}
+	r.table.SetView(*r.watcher.View())
+	r.start(t, append([]func(*Config){func(c *Config) { c.Doubt = r.watcher }}, change...)...)
+	return r
+}
+
+// start runs a proxy with a listener of every mode.
+func (r *rig) start(t testing.TB, change ...func(*Config)) {
+	t.Helper()
+	cfg := Config{
+		Route: r.table, Log: testLog(t), TLS: certificate(t), MemberTLS: &tls.Config{InsecureSkipVerify: true},
+		Listeners: []Listener{
+			{Mode: ReadWrite, Address: "127.0.0.1:0"}, {Mode: ReadOnly, Address: "127.0.0.1:0"}, {Mode: Split, Address: "127.0.0.1:0"},
+		},
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	p, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.proxy = p
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Error("the proxy did not stop")
+		}
+	})
+}
+
+func testLog(t testing.TB) *slog.Logger {
+	level := slog.LevelWarn
+	if os.Getenv("PERDURE_TEST_DEBUG") != "" {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// transaction makes every listener pool by transaction.
+func transaction(c *Config) {
+	for i := range c.Listeners {
+		c.Listeners[i].Pooling = PerTransaction
+	}
+}
+
+var certificate = func() func(testing.TB) *tls.Config {
+	make := sync.OnceValues(func() (*tls.Config, error) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "proxy"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+		der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+		return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, err
+	})
+	return func(t testing.TB) *tls.Config {
+		t.Helper()
+		c, err := make()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+}()
+
+// dsn is how a test client reaches one of the proxy's listeners.
+func (r *rig) dsn(m Mode, change ...func(*driver.Config)) *driver.Config {
+	return clientOf(r.proxy.Addr(m).String(), change...)
+}
+
+func clientOf(addr string, change ...func(*driver.Config)) *driver.Config {
+	c := driver.NewConfig()
+	c.User, c.Passwd, c.Net, c.Addr, c.DBName = testUser, testPassword, "tcp", addr, "test"
+	c.Timeout = 15 * time.Second
+	c.Logger = log.New(io.Discard, "", 0)
+	c.CheckConnLiveness = false
+	for _, f := range change {
+		f(c)
+	}
+	return c
+}
+
+func inTLS(c *driver.Config) { c.TLS = &tls.Config{InsecureSkipVerify: true} }
+
+func openDB(t testing.TB, c *driver.Config) *sql.DB {
+	t.Helper()
+	connector, err := driver.NewConnector(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// conn is one session through the proxy.
+func (r *rig) conn(t testing.TB, m Mode, change ...func(*driver.Config)) *sql.Conn {
+	t.Helper()
+	c, err := openDB(t, r.dsn(m, change...)).Conn(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+type execer interface {
+	ExecContext(context.Context, string, ...any) (sql.Result, error)
+}
+
+func exec(t testing.TB, db execer, statements ...string) {
+	t.Helper()
+	for _, q := range statements {
+		if _, err := db.ExecContext(context.Background(), q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+}
+
+type querier interface {
+	QueryRowContext(context.Context, string, ...any) *sql.Row
+}
+
+// ask returns the first column of the first row as text.
+func ask(t testing.TB, db querier, q string, args ...any) string {
+	t.Helper()
+	var v sql.NullString
+	if err := db.QueryRowContext(context.Background(), q, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", q, err)
+	}
+	if !v.Valid {
+		return "NULL"
+	}
+	return v.String
+}
+
+// until waits for a condition.
+func until(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", limit, what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+var _ = fmt.Sprint
