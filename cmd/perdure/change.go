@@ -178,6 +178,7 @@ func (c *cli) member() *cobra.Command {
 		{"rejoin", "Bring a member back that fell out"},
 		{"stop", "Take a member out of the group until it is started again"},
 		{"start", "Bring a stopped member back"},
+		{"rebuild", "Bring a member back on a copy of the others' data; transactions only it has are saved to a file"},
 	} {
 		var a api.Ask
 		sub := &cobra.Command{
@@ -203,6 +204,9 @@ func (c *cli) group() *cobra.Command {
 transactions begins, counting those it received and did not apply yet. Refused
 unless every known member answers, or the missing ones are named with
 --accept-loss.`},
+		{"force", "Go on without the members that are named, after the majority was lost", `The members that are left become the whole group. Every other member must be
+named with --accept-loss, and must be stopped: if one of them runs and is only
+cut off from here, there would be two groups.`},
 	} {
 		var a api.Ask
 		sub := &cobra.Command{
@@ -212,8 +216,10 @@ unless every known member answers, or the missing ones are named with
 			}),
 		}
 		askFlags(sub, &a, false)
-		if v.verb == "start" {
+		if v.verb != "stop" {
 			sub.Flags().StringSliceVar(&a.AcceptLoss, "accept-loss", nil, "`MEMBER` that cannot be reached, whose own transactions may be lost")
+		}
+		if v.verb == "start" {
 			sub.Flags().StringSliceVar(&a.CloneOver, "clone-over", nil, "`MEMBER` whose own transactions may be lost: its data are replaced by a copy")
 		}
 		cmd.AddCommand(sub)

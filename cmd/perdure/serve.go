@@ -23,7 +23,7 @@ func (c *cli) serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			n, err := node.New(cmd.Context(), f, node.Options{Version: version, Log: logger(f.Node.Log)})
+			n, err := node.New(cmd.Context(), f, node.Options{Version: version, Log: logger(f.Node.Log), Heal: true})
 			if err != nil {
 				return err
 			}

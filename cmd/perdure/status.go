@@ -56,6 +56,12 @@ func printStatus(w io.Writer, s api.Status) {
 	if s.Control != "" {
 		_, _ = fmt.Fprintln(w, "The control store does not answer: nothing can be changed, traffic is not touched. "+s.Control)
 	}
+	if s.Asking != "" {
+		_, _ = fmt.Fprintln(w, "Healing needs a human: "+s.Asking)
+	}
+	if s.Paused != nil {
+		_, _ = fmt.Fprintf(w, "Healing is paused since %s (%s). Let it go on: perdure resume\n", s.Paused.Since.Format("2006-01-02 15:04:05Z"), s.Paused.Why)
+	}
 	if len(s.View.Members) == 0 {
 		return
 	}
@@ -101,6 +107,23 @@ func ago(d time.Duration) string {
 		return fmt.Sprintf("%dh", int(d.Hours()))
 	}
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+func (c *cli) pause() *cobra.Command {
+	why := ""
+	cmd := &cobra.Command{
+		Use: "pause", Short: "Maintenance mode: let healing do nothing until resume", Args: cobra.NoArgs,
+		RunE: c.ask(func(cmd *cobra.Command, cl *client.Client, _ []string) error { return cl.Pause(cmd.Context(), why) }),
+	}
+	cmd.Flags().StringVar(&why, "why", "", "for whoever reads the status")
+	return cmd
+}
+
+func (c *cli) resume() *cobra.Command {
+	return &cobra.Command{
+		Use: "resume", Short: "Let healing go on", Args: cobra.NoArgs,
+		RunE: c.ask(func(cmd *cobra.Command, cl *client.Client, _ []string) error { return cl.Resume(cmd.Context()) }),
+	}
 }
 
 func (c *cli) check() *cobra.Command {

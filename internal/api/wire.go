@@ -69,14 +69,15 @@ type OperationStep struct {
 
 // Status is the cluster as it is now.
 type Status struct {
-	Summary string            `json:"summary" doc:"One sentence: what the cluster can still lose, and what to do next."`
-	Level   string            `json:"level" enum:"ok,degraded,down" doc:"ok: as it should be. degraded: works, something is missing. down: cannot commit."`
-	Node    string            `json:"node" doc:"The node that answers."`
-	Control string            `json:"control,omitempty" doc:"Why the control store does not answer, if it does not."`
-	View    topology.View     `json:"view"`
-	Cluster *Cluster          `json:"cluster,omitempty"`
-	Running *Operation        `json:"running,omitempty"`
-	Drift   map[string]string `json:"drift,omitempty" doc:"Settings that differ between members: variable to explanation."`
+	Summary string        `json:"summary" doc:"One sentence: what the cluster can still lose, and what to do next."`
+	Level   string        `json:"level" enum:"ok,degraded,down" doc:"ok: as it should be. degraded: works, something is missing. down: cannot commit."`
+	Node    string        `json:"node" doc:"The node that answers."`
+	Control string        `json:"control,omitempty" doc:"Why the control store does not answer, if it does not."`
+	View    topology.View `json:"view"`
+	Cluster *Cluster      `json:"cluster,omitempty"`
+	Running *Operation    `json:"running,omitempty"`
+	Paused  *Pause        `json:"paused,omitempty" doc:"Set while healing is paused."`
+	Asking  string        `json:"asking,omitempty" doc:"What healing cannot do without a human."`
 }
 
 // Cluster is what was asked for and recorded.
@@ -164,4 +165,11 @@ type Session struct {
 	Moves    int64         `json:"moves"`
 	Pins     []string      `json:"pins,omitempty"`
 	PinnedBy string        `json:"pinned_by,omitempty"`
+}
+
+// Pause is maintenance mode.
+type Pause struct {
+	Since time.Time `json:"since,omitzero"`
+	By    string    `json:"by,omitempty"`
+	Why   string    `json:"why,omitempty"`
 }

@@ -156,6 +156,18 @@ func (c *Client) Group(ctx context.Context, verb string, a api.Ask) (api.Operati
 	return c.begin(ctx, http.MethodPost, "/v1/group/"+verb, a)
 }
 
+// Pause lets healing do nothing until Resume.
+func (c *Client) Pause(ctx context.Context, why string) error {
+	_, err := c.call(ctx, http.MethodPost, "/v1/pause", api.Pause{Why: why}, nil)
+	return err
+}
+
+// Resume lets healing go on.
+func (c *Client) Resume(ctx context.Context) error {
+	_, err := c.call(ctx, http.MethodPost, "/v1/resume", nil, nil)
+	return err
+}
+
 // SetGroup asks to change the mode or settings of the group.
 func (c *Client) SetGroup(ctx context.Context, s api.SetGroup) (api.Operation, error) {
 	return c.begin(ctx, http.MethodPatch, "/v1/group", s)

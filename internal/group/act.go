@@ -38,6 +38,8 @@ func (a *actor) Do(ctx context.Context, s *plan.Step, j plan.Journal) error {
 		return a.verify(ctx, j)
 	case quiesce:
 		return a.quiesce(ctx, j)
+	case force:
+		return a.forceGroup(ctx, s, j)
 	}
 	c, m, err := a.known(ctx, s.Member)
 	if err != nil {
@@ -58,6 +60,10 @@ func (a *actor) Do(ctx context.Context, s *plan.Step, j plan.Journal) error {
 		return a.leave(ctx, m, j)
 	case drop:
 		return a.drop(ctx, m)
+	case forget:
+		return a.forgetReceived(ctx, m, j)
+	case salvage:
+		return a.salvage(ctx, m, j)
 	}
 	return fmt.Errorf("this version does not know the step %q", s.Verb)
 }
@@ -71,7 +77,7 @@ func (a *actor) Undo(ctx context.Context, s *plan.Step, j plan.Journal) error {
 		return a.switchMode(ctx, s.Args["from"], j)
 	case quiesce:
 		return a.reopen(ctx)
-	case verify:
+	case verify, force, forget, salvage: // nothing to take back, or nothing that could be
 		return nil
 	}
 	c, m, err := a.known(ctx, s.Member)

@@ -25,6 +25,9 @@ const (
 	quiesce   = "quiesce" // no member accepts writes, all have applied all
 	switchTo  = "mode"
 	verify    = "verify"
+	force     = "force"   // the rest of a group goes on without the majority
+	forget    = "forget"  // what was received and cannot be applied
+	salvage   = "salvage" // save what only one member has
 )
 
 // Methods of provisioning.

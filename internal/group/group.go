@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/perdure/perdure/internal/api"
@@ -33,6 +34,14 @@ type Config struct {
 	// Open connects to a member with the account that may change it.
 	Open func(topology.Instance) (*mysql.Server, error)
 	Log  *slog.Logger
+	// Heal lets this node mend the group by itself; without it, it only does
+	// what people ask for.
+	Heal bool
+	// Salvage is the directory for transactions of members that are rebuilt, and
+	// Binlog finds mysqlbinlog to save them with. Without both, a member with
+	// transactions of its own is left to people.
+	Salvage string
+	Binlog  func() (string, error)
 	// Written, if set, is called after every write of a plan's journal.
 	Written func(plan.Plan)
 }
@@ -43,6 +52,8 @@ type Group struct {
 	Config
 	doc     state.Doc[Cluster]
 	current state.Doc[current]
+	pause   state.Doc[Pause]
+	asking  atomic.Pointer[string]
 	watch   *watch.Watcher
 
 	mu      sync.Mutex
@@ -66,6 +77,7 @@ func New(c Config) *Group {
 		Config: c, watch: c.Watch,
 		doc:     state.NewDoc[Cluster](c.Store, clusterKey),
 		current: state.NewDoc[current](c.Store, currentKey),
+		pause:   state.NewDoc[Pause](c.Store, pauseKey),
 		servers: map[string]*mysql.Server{},
 	}
 }
@@ -125,8 +137,10 @@ func (g *Group) lead(ctx context.Context, fence state.Fence) error {
 			}
 		}
 	})
-	retry := time.NewTicker(2 * time.Second)
+	// The View changes without a change of judgement too, and patience runs out.
+	retry := time.NewTicker(500 * time.Millisecond)
 	defer retry.Stop()
+	h := &healer{Group: g, tried: history{}}
 	for {
 		if err := g.carryOut(ctx, fence); err != nil {
 			if ctx.Err() != nil || errors.Is(err, state.ErrStale) {
@@ -136,6 +150,9 @@ func (g *Group) lead(ctx context.Context, fence state.Fence) error {
 		}
 		if err := g.fenceSecond(ctx); err != nil {
 			g.Log.Warn("a second group could not be fenced", "err", err)
+		}
+		if err := h.step(ctx); err != nil && ctx.Err() == nil {
+			g.Log.Warn("healing waits", "err", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -90,6 +91,33 @@ func (s *Server) SwitchToSinglePrimary(ctx context.Context, uuid string) error {
 		return s.read(ctx, "move the primary", "SELECT group_replication_set_as_primary(?)", []any{uuid}, &said)
 	}
 	return s.read(ctx, "switch to single-primary", "SELECT group_replication_switch_to_single_primary_mode(?)", []any{uuid}, &said)
+}
+
+// Force makes the members at the given group addresses the whole group,
+// although a majority of it is gone. It blocks until the group has agreed, and
+// leaves nothing set behind. Whoever is left out must be stopped: if it still
+// runs there are two groups.
+func (s *Server) Force(ctx context.Context, groupAddresses []string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, JoinLimit, errors.New("the group did not agree within "+JoinLimit.String()))
+	defer cancel()
+	d, err := s.Dialect(ctx)
+	if err != nil {
+		return err
+	}
+	if d.RDS {
+		return &ErrManaged{"forcing a membership", "stop the group on every instance and bootstrap it on the one that holds most"}
+	}
+	err = s.exec(ctx, "force the membership", "SET GLOBAL group_replication_force_members = "+quote(strings.Join(groupAddresses, ",")))
+	// Left behind it would make the next START fail.
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), CallLimit)
+	defer cancel()
+	return errors.Join(err, s.exec(after, "forget the forced membership", "SET GLOBAL group_replication_force_members = ''"))
+}
+
+// ForgetReceived deletes what the server received from its group and did not
+// apply. A transaction that cannot be applied would else stop it at every join.
+func (s *Server) ForgetReceived(ctx context.Context) error {
+	return s.exec(ctx, "forget what it received and did not apply", "RESET REPLICA ALL FOR CHANNEL 'group_replication_applier'")
 }
 
 // AcceptClients clears offline_mode, which the group sets when a member gives

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,7 @@ import (
 	"github.com/perdure/perdure/internal/group"
 	"github.com/perdure/perdure/internal/lease"
 	"github.com/perdure/perdure/internal/mysql"
+	"github.com/perdure/perdure/internal/mysql/mysqld"
 	"github.com/perdure/perdure/internal/pki"
 	"github.com/perdure/perdure/internal/plan"
 	"github.com/perdure/perdure/internal/proxy"
@@ -40,6 +42,9 @@ import (
 type Options struct {
 	Version string
 	Log     *slog.Logger
+	// Heal lets the node mend the group by itself. Without it, it only does what
+	// people ask for.
+	Heal bool
 	// Written, if set, is called after every write of a plan's journal.
 	Written func(plan.Plan)
 }
@@ -97,7 +102,8 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	n.watch = watch.New(n.Open, n.log.With("part", "watch"))
 	n.group = group.New(group.Config{
 		Node: f.Node.Name, Store: n.control, Lease: n.lease, Watch: n.watch, Open: n.Open,
-		Log: n.log.With("part", "group"), Written: o.Written,
+		Log: n.log.With("part", "group"), Written: o.Written, Heal: o.Heal,
+		Salvage: filepath.Join(f.Node.Data, "salvage"), Binlog: n.binlogTool,
 	})
 	if err := n.openProxy(); err != nil {
 		return nil, err
@@ -195,6 +201,15 @@ func token(path string) (string, error) {
 	return t, os.Rename(path+".new", path)
 }
 
+// binlogTool finds mysqlbinlog on this machine.
+func (n *Node) binlogTool() (string, error) {
+	b, err := mysqld.Find(n.file.MySQL.Server)
+	if err != nil {
+		return exec.LookPath("mysqlbinlog")
+	}
+	return b.Tool("mysqlbinlog")
+}
+
 func (n *Node) openControl(ctx context.Context) error {
 	c := n.file.Control
 	cfg := control.Config{
@@ -239,6 +254,7 @@ func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	n.log.Info("node runs", "api", n.listen.Addr().String(), "cluster", n.file.Cluster)
 	parts := []run.Part{
+		{Name: "control", Run: n.control.Run},
 		{Name: "watch", Run: n.watch.Run},
 		{Name: "lease", Run: n.lease.Run},
 		{Name: "group", Run: n.group.Run},

@@ -89,7 +89,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	n, err := node.New(ctx, file, node.Options{Version: c.Version, Log: c.Log})
+	n, err := node.New(ctx, file, node.Options{Version: c.Version, Log: c.Log, Heal: true})
 	if err != nil {
 		return err
 	}

@@ -85,6 +85,7 @@ type Report struct {
 	OfflineMode   bool   `json:"offline_mode"`
 	GroupName     string `json:"group_name,omitempty"`
 	SinglePrimary bool   `json:"single_primary,omitempty"`
+	ExpelTimeout  int    `json:"expel_timeout,omitempty"` // seconds
 	Peers         []Peer `json:"peers,omitempty"`
 
 	// Executed is what the server committed. Received is what the group

@@ -60,6 +60,7 @@ func (s *Server) clusterRoutes() {
 	}, doc("add-member", "Let one more server into the cluster"))
 	for verb, do := range map[string]func(context.Context, string, group.Request) (plan.Plan, error){
 		"remove": s.Group.RemoveMember, "stop": s.Group.StopMember, "start": s.Group.StartMember, "rejoin": s.Group.StartMember,
+		"rebuild": s.Group.RebuildMember,
 	} {
 		huma.Post(s.huma, "/v1/members/{name}/"+verb, func(ctx context.Context, in *named) (*accepted, error) {
 			p, err := do(ctx, in.Name, request(in.Body))
@@ -67,14 +68,32 @@ func (s *Server) clusterRoutes() {
 		}, doc(verb+"-member", verb+" a member"))
 	}
 	for verb, do := range map[string]func(context.Context, group.Request) (plan.Plan, error){
-		"stop": s.Group.StopGroup, "start": s.Group.StartGroup,
+		"stop": s.Group.StopGroup, "start": s.Group.StartGroup, "force": s.Group.ForceGroup,
 	} {
 		huma.Post(s.huma, "/v1/group/"+verb, func(ctx context.Context, in *struct{ Body api.Ask }) (*accepted, error) {
 			p, err := do(ctx, request(in.Body))
 			return begun(p, in.Body, err)
 		}, doc(verb+"-group", verb+" the whole cluster"))
 	}
+	s.pauseRoutes()
 	huma.Patch(s.huma, "/v1/group", s.setGroup, doc("set-group", "Change the mode or settings of the group"))
+}
+
+// pauseRoutes are maintenance mode: healing does nothing while it is on.
+func (s *Server) pauseRoutes() {
+	huma.Post(s.huma, "/v1/pause", func(ctx context.Context, in *struct{ Body api.Pause }) (*struct{ Body api.Pause }, error) {
+		p := group.Pause{Since: time.Now().UTC().Truncate(time.Second), By: "admin", Why: in.Body.Why}
+		if err := s.Group.SetPause(ctx, p); err != nil {
+			return nil, answer(err)
+		}
+		return &struct{ Body api.Pause }{api.Pause{Since: p.Since, By: p.By, Why: p.Why}}, nil
+	}, doc("pause", "Let healing do nothing until resume"))
+	huma.Post(s.huma, "/v1/resume", func(ctx context.Context, _ *struct{}) (*struct{ Body api.Pause }, error) {
+		if err := s.Group.SetPause(ctx, group.Pause{}); err != nil {
+			return nil, answer(err)
+		}
+		return &struct{ Body api.Pause }{}, nil
+	}, doc("resume", "Let healing go on"))
 }
 
 func doc(id, summary string) func(*huma.Operation) {
@@ -125,6 +144,10 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*struct{ Body api.Sta
 		o := operation(p)
 		out.Running, running = &o, p.Title
 	}
+	if p, err := s.Group.Paused(ctx); err == nil && !p.Since.IsZero() {
+		out.Paused = &api.Pause{Since: p.Since, By: p.By, Why: p.Why}
+	}
+	out.Asking = s.Group.Asking()
 	out.Level, out.Summary = group.Summary(c, &v, running)
 	return &struct{ Body api.Status }{out}, nil
 }

@@ -148,7 +148,6 @@ func (s *Server) drain(ctx context.Context, in *struct {
 	return &struct{ Body api.Drained }{out}, nil
 }
 
-
 func (s *Server) undrain(ctx context.Context, in *struct {
 	Name string `path:"name"`
 }) (*struct{ Body api.Drained }, error) {
