@@ -118,8 +118,8 @@ func (s *session) final(err error, m *route.Member) error {
 		case 1045, 1698, 3118, 3955, 1862, 1820: // the account is not let in
 			s.p.creds.forget(s.user)
 			return err
-		case 1040, 1203, 1226: // too many connections there
-			s.p.doubt(m)
+		case 1040, 1203, 1226: // too many connections there: idle ones of ours may be why
+			s.p.seat(m.Name).prune(true)
 			return nil
 		case 1053, 3032, 1290, 1836:
 			s.p.doubt(m)

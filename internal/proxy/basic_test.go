@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"strings"
 	"testing"
 )
 
@@ -23,6 +24,10 @@ func TestClientsSignInOverTLSAndPlaintext(t *testing.T) {
 		bad.Passwd = "wrong"
 		if err := openDB(t, bad).PingContext(context.Background()); err == nil {
 			t.Error("a wrong password was accepted")
+		}
+		bad.Passwd = ""
+		if err := openDB(t, bad).PingContext(context.Background()); err == nil || !strings.HasPrefix(err.Error(), "Error 1045") {
+			t.Error("without a password:", err)
 		}
 		bad = r.dsn(ReadWrite)
 		bad.DBName = "nowhere"

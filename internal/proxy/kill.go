@@ -91,7 +91,7 @@ func (s *session) sideConnection(member string) (*backend, error) {
 	}
 	st := s.p.seat(member)
 	k := s.key
-	k.caps, k.collation = sideCaps&wire.Shaping, 255
+	k.caps, k.collation, k.attrs = sideCaps&wire.Shaping, 255, 0
 	if b := st.take(k, false); b != nil {
 		if b.collect(s.p.cfg.ConnectTimeout) == nil && b.conn.Quiet() {
 			return b, nil

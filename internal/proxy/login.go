@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"time"
 
@@ -52,7 +53,8 @@ func (s *session) login() error {
 		return s.deny(seq, &wire.ServerError{Code: 3159, State: "HY000", Message: "Connections using insecure transport are prohibited while --require_secure_transport=ON."})
 	}
 	s.caps = r.Caps & offer
-	s.user, s.collation, s.attrs = r.User, r.Collation, s.withClient(r.Attrs)
+	s.user, s.collation = r.User, r.Collation
+	s.named(r.Attrs)
 	if r.Caps&wire.ClientConnectWithDB != 0 {
 		s.st.schema = r.Schema
 	}
@@ -78,7 +80,7 @@ func (s *session) admit(plugin string, auth, nonce []byte, seq byte) error {
 
 // enter opens the first connection and tells the client how it went.
 func (s *session) enter(seq byte) error {
-	svc := s.plainService()
+	s.client.SetDeadline(time.Now().Add(s.p.cfg.LoginTimeout + s.p.cfg.HoldLimit))
 	var err error
 	relayed := seq
 	if s.cred == nil {
@@ -102,7 +104,6 @@ func (s *session) enter(seq byte) error {
 	if err := s.client.Write(s.out); err != nil {
 		return err
 	}
-	_ = svc
 	if s.l.Pooling == PerTransaction && s.pins.load() == 0 {
 		s.b.rested = clock()
 		s.lend()
@@ -123,7 +124,7 @@ func (s *session) firstConnection(seq *byte) error {
 }
 
 func (s *session) makeKey() key {
-	return key{user: s.user, secret: s.cred.secret, caps: s.caps & wire.Shaping, collation: s.collation}
+	return key{user: s.user, secret: s.cred.secret, caps: s.caps & wire.Shaping, collation: s.collation, attrs: s.attrSum}
 }
 
 func (s *session) deny(seq byte, e *wire.ServerError) error {
@@ -190,6 +191,32 @@ func (s *session) accessDenied() *wire.ServerError {
 		host = s.addr
 	}
 	return &wire.ServerError{Code: 1045, State: "28000", Message: "Access denied for user '" + s.user + "'@'" + host + "' (using password: YES)"}
+}
+
+// named takes the client's connection attributes. Those an application chose are
+// part of the pool key, so that the next client does not appear under its name;
+// what a driver says of itself and its process (names that begin with _) is not.
+func (s *session) named(attrs []byte) {
+	h := fnv.New64a()
+	for rest := attrs; len(rest) > 0; {
+		name, n := wire.LenEncBytes(rest)
+		if n == 0 {
+			break
+		}
+		value, m := wire.LenEncBytes(rest[n:])
+		if m == 0 {
+			break
+		}
+		rest = rest[n+m:]
+		if len(name) > 0 && name[0] != '_' {
+			h.Write(name)
+			h.Write([]byte{0})
+			h.Write(value)
+			h.Write([]byte{0})
+		}
+	}
+	s.attrSum = h.Sum64()
+	s.attrs = s.withClient(attrs)
 }
 
 // withClient adds to a client's connection attributes where it comes from,
@@ -264,7 +291,7 @@ func (s *session) changeUser(r *request) error {
 		s.collation = byte(c.Collation)
 	}
 	if len(c.Attrs) > 0 {
-		s.attrs = s.withClient(c.Attrs)
+		s.named(c.Attrs)
 	}
 	nonce := wire.NewNonce()
 	if err := s.client.Write(wire.AppendPacket(nil, 1, wire.AppendAuthSwitch(nil, wire.PluginCachingSHA2, nonce))); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,7 @@ type key struct {
 	secret    [32]byte
 	caps      uint32
 	collation byte
+	attrs     uint64 // sum of those an application chose
 }
 
 // seat is one member as the pool sees it.
@@ -329,17 +331,27 @@ func (st *seat) prepare(b *backend, collation byte) error {
 		return wire.ErrMalformed
 	}
 	r := a.Rows[0]
-	base := "character_set_client='" + string(r[0]) + "',character_set_results="
-	if r[1] == nil {
-		base += "NULL"
-	} else {
-		base += "'" + string(r[1]) + "'"
-	}
-	base += ",collation_connection='" + string(r[2]) + "'"
+	base := baseOf(string(r[0]), r[1], string(r[2]))
 	st.mu.Lock()
 	st.bases[collation] = base
 	st.mu.Unlock()
 	return nil
+}
+
+// baseOf writes what signing in has set as part of a SET. NAMES with a collation
+// is the only form that gives character_set_results its collation too, which
+// clients see in column definitions.
+func baseOf(client string, results []byte, collation string) string {
+	if string(results) == client && strings.HasPrefix(collation, client) {
+		return "NAMES '" + client + "' COLLATE '" + collation + "'"
+	}
+	base := "character_set_client='" + client + "',character_set_results="
+	if results == nil {
+		base += "NULL"
+	} else {
+		base += "'" + string(results) + "'"
+	}
+	return base + ",collation_connection='" + collation + "'"
 }
 
 func (st *seat) base(collation byte) string {

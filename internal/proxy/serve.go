@@ -254,7 +254,7 @@ func (s *session) resetConnection(r *request) error {
 	s.st.reset()
 	s.pins.store(s.pins.load() & (pinCredential | pinTunnel))
 	clear(s.stmts)
-	s.cursors, s.nextStmt = 0, 0
+	s.cursors = 0
 	s.trxOver()
 	for i, b := range s.parked {
 		if b != nil {

@@ -27,6 +27,7 @@ type session struct {
 	user      string
 	collation byte
 	attrs     []byte
+	attrSum   uint64
 	cred      *credential // nil: it cannot be moved
 	key       key
 
@@ -247,7 +248,8 @@ func (s *session) refuse(err error) error {
 
 // fine answers the request in hand with a plain OK.
 func (s *session) fine() error {
-	s.out = wire.AppendOK(s.out[:0], 1, wire.OK{Status: s.status &^ wire.StatusMoreResults})
+	const lasting = wire.StatusInTrans | wire.StatusAutocommit | wire.StatusNoBackslashEscapes | wire.StatusInTransReadOnly
+	s.out = wire.AppendOK(s.out[:0], 1, wire.OK{Status: s.status & lasting})
 	return s.client.Write(s.out)
 }
 

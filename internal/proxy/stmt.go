@@ -59,7 +59,7 @@ func (s *session) prepared(r *request, p []byte) {
 
 // find looks up the statement a request is about; the second value is the error
 // if there is none.
-func (s *session) findStatement(r *request, call string) (*statement, error) {
+func (s *session) findStatement(r *request) (*statement, error) {
 	if len(r.bytes) < 9 {
 		return nil, &wire.ServerError{Code: 1835, State: "HY000", Message: "Malformed communication packet."}
 	}
@@ -69,12 +69,12 @@ func (s *session) findStatement(r *request, call string) (*statement, error) {
 	}
 	return nil, &wire.ServerError{
 		Code: 1243, State: "HY000",
-		Message: fmt.Sprintf("Unknown prepared statement handler (%d) given to %s", id, call),
+		Message: fmt.Sprintf("Unknown prepared statement handler (%d) given to mysql_stmt_precheck", id),
 	}
 }
 
 func (s *session) execute(r *request) error {
-	ps, err := s.findStatement(r, "mysqld_stmt_execute")
+	ps, err := s.findStatement(r)
 	if err != nil {
 		return s.refuse(err)
 	}
@@ -199,7 +199,7 @@ func (s *session) checkLong() {
 }
 
 func (s *session) fetch(r *request) error {
-	ps, err := s.findStatement(r, "mysqld_stmt_fetch")
+	ps, err := s.findStatement(r)
 	if err != nil {
 		return s.refuse(err)
 	}
@@ -208,7 +208,7 @@ func (s *session) fetch(r *request) error {
 }
 
 func (s *session) resetStatement(r *request) error {
-	ps, err := s.findStatement(r, "mysqld_stmt_reset")
+	ps, err := s.findStatement(r)
 	if err != nil {
 		return s.refuse(err)
 	}
@@ -224,7 +224,7 @@ func (s *session) resetStatement(r *request) error {
 }
 
 func (s *session) sendLong(r *request) error {
-	ps, err := s.findStatement(r, "mysqld_stmt_send_long_data")
+	ps, err := s.findStatement(r)
 	if err != nil {
 		return nil // no answer is due; the execute will hear of it
 	}
@@ -235,7 +235,7 @@ func (s *session) sendLong(r *request) error {
 }
 
 func (s *session) closeStatement(r *request) error {
-	ps, err := s.findStatement(r, "mysqld_stmt_close")
+	ps, err := s.findStatement(r)
 	if err != nil {
 		return nil
 	}
