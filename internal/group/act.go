@@ -187,7 +187,15 @@ func (a *actor) bootstrap(ctx context.Context, c Cluster, m Known, s *plan.Step,
 		return err
 	}
 	if x, _ := v.Member(m.Name); v.Group == c.Group && (x.State == topology.Online || x.State == topology.Recovering) {
-		return a.opened(ctx, m, j) // done before this node was killed
+		// Done before this node was killed, maybe in the middle of it.
+		server, err := a.server(m)
+		if err == nil {
+			err = server.ForgetBootstrap(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		return a.opened(ctx, m, j)
 	}
 	chosen, err := guard(c.Names(), v, Accept{Missing: list(s.Args["missing"]), CloneOver: list(s.Args["clone-over"])})
 	if err != nil {

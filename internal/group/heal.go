@@ -37,14 +37,15 @@ const (
 
 // Healing is patient where acting early could do harm.
 const (
-	outFor     = 2 * time.Second  // a member is out before it is brought back
-	errorFor   = 12 * time.Second // a member in ERROR may come back by itself: its first try follows at once
-	outageFor  = 5 * time.Second  // nobody is in a group before the group is started
-	lostFor    = 3 * time.Second  // the majority is lost before the rest goes on
-	poisonFor  = 5 * time.Second  // everybody is in ERROR before that is taken apart
-	deadFor    = 3 * time.Second  // a silent member's silence, besides what its group says
-	triesMost  = 3                // failures of one remedy before a human is asked
-	triesPause = 20 * time.Second // between two tries, doubled each time
+	outFor     = 2 * time.Second         // a member is out before it is brought back
+	errorFor   = 12 * time.Second        // a member in ERROR may come back by itself: its first try follows at once
+	outageFor  = 5 * time.Second         // nobody is in a group before the group is started
+	lostFor    = 3 * time.Second         // the majority is lost before the rest goes on
+	poisonFor  = 5 * time.Second         // everybody is in ERROR before that is taken apart
+	leavingFor = 1500 * time.Millisecond // a member that leaves is listed a moment longer
+	deadFor    = 3 * time.Second         // a silent member's silence, besides what its group says
+	triesMost  = 3                       // failures of one remedy before a human is asked
+	triesPause = 20 * time.Second        // between two tries, doubled each time
 )
 
 // history is what healing remembers of what it tried, by member ("" is the
@@ -83,7 +84,7 @@ func healMembers(c Cluster, v *topology.View, tried history, now time.Time) Reme
 	if len(dead) > 0 && expelTimeouts(v, 0) {
 		return Remedy{Do: Expel, Names: dead, Why: fmt.Sprintf("%s: neither this node nor the group reaches it", strings.Join(dead, ", "))}
 	}
-	if len(v.In(topology.Unreachable, topology.Suspect)) == 0 && expelTimeouts(v, *c.Spec.ExpelTimeout) {
+	if len(dead) == 0 && len(v.In(topology.Unreachable, topology.Suspect)) == 0 && expelTimeouts(v, *c.Spec.ExpelTimeout) {
 		return Remedy{Do: Relax, Why: "nobody is suspected any more"}
 	}
 	var ask Remedy
@@ -124,14 +125,22 @@ func healMember(v *topology.View, m topology.Member, now time.Time) Remedy {
 	return Remedy{Do: Rejoin, Member: m.Name, Why: fmt.Sprintf("%s is %s for %s: %s", m.Name, m.State, away.Round(time.Second), m.Why)}
 }
 
-// provenDead lists members that the group cannot reach, and whose death we have
-// evidence of our own for. They are still counted in, and every commit of the
-// others waits for them.
+// provenDead lists members that are still counted in, so that every commit of
+// the others waits for them, and whose death we have two kinds of evidence for:
+// the group cannot reach them and neither can we; or the server itself says,
+// restarted, that it is in no group while the group still lists it.
 func provenDead(v *topology.View, now time.Time) []string {
 	var out []string
-	for _, m := range v.In(topology.Unreachable) {
-		if m.Failure == topology.Refused || (m.Failure != topology.Answers && now.Sub(m.Heard) >= deadFor) {
-			out = append(out, m.Name)
+	for _, m := range v.Members {
+		switch m.State {
+		case topology.Unreachable:
+			if m.Failure == topology.Refused || (m.Failure != topology.Answers && now.Sub(m.Heard) >= deadFor) {
+				out = append(out, m.Name)
+			}
+		case topology.Offline:
+			if now.Sub(m.Since) >= leavingFor && listedByOthers(v, m.UUID) {
+				out = append(out, m.Name)
+			}
 		}
 	}
 	return out

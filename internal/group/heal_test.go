@@ -116,7 +116,8 @@ func TestHeal(t *testing.T) {
 			return p
 		}(), do: Relax},
 		{name: "back and expelled: rejoin", p: whole().is("m3", topology.Offline, 3*time.Second).listed("m3", ""), do: Rejoin, member: "m3"},
-		{name: "back and not expelled yet: wait", p: whole().is("m3", topology.Offline, 3*time.Second)},
+		{name: "back and not expelled yet: expelled at once", p: whole().is("m3", topology.Offline, 3*time.Second), do: Expel},
+		{name: "just left and still listed: wait", p: whole().is("m3", topology.Offline, time.Second)},
 		{name: "back a moment ago: wait", p: whole().is("m3", topology.Offline, time.Second).listed("m3", "")},
 		{name: "stopped by a human: left out", p: func() *patient {
 			p := whole().is("m3", topology.Offline, time.Hour).listed("m3", "")

@@ -446,7 +446,10 @@ func (a *actor) leave(ctx context.Context, m Known, j plan.Journal) error {
 	if err != nil {
 		return err
 	}
-	if in || x.State == topology.Isolated || x.State == topology.Error {
+	// A server that is OFFLINE may be in the middle of a START whose caller was
+	// killed: STOP waits for it, and does nothing where there is nothing to stop.
+	starting := x.State == topology.Offline && x.Report.GroupName != ""
+	if in || starting || x.State == topology.Isolated || x.State == topology.Error {
 		server, err := a.server(m)
 		if err != nil {
 			return err

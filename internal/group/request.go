@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -144,7 +145,7 @@ func (g *Group) examine(ctx context.Context, spec api.Spec, c Cluster, r Request
 func (g *Group) glance(ctx context.Context, want topology.Expect, all []topology.Instance) (*topology.View, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := watch.New(g.Open, g.Log.With("part", "glance"))
+	w := watch.New(g.Open, slog.New(slog.DiscardHandler)) // its changes are no news
 	w.Watch(want, all)
 	var run sync.WaitGroup
 	run.Go(func() { _ = w.Run(ctx) })

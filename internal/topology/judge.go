@@ -190,6 +190,8 @@ func silence(now time.Time, o Observation) string {
 		return "nothing listens at " + o.Instance.Address
 	case o.Failure == Denied:
 		return "it does not let us in: " + o.Error
+	case o.Report == nil && o.Failure == Answers:
+		return "it was not heard from yet"
 	case o.Report == nil:
 		return "it gives no usable answer: " + o.Error
 	}
