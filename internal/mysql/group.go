@@ -11,6 +11,11 @@ import (
 // up a join after 60 s; the rest is for a busy machine.
 const JoinLimit = 90 * time.Second
 
+// running tells whether START GROUP_REPLICATION failed because the group's
+// plugin runs already: an earlier caller's START went through after the caller
+// was killed. Whether the server is in its group is for a report to say.
+func running(err error) bool { return Number(err) == 3093 }
+
 // Bootstrap makes this server the first member of a group. Nobody but package
 // group calls it, and only after its guard: a bootstrap beside a living group
 // is a second group with the same name.
@@ -28,11 +33,25 @@ func (s *Server) Bootstrap(ctx context.Context) error {
 		return err
 	}
 	err = s.exec(ctx, "bootstrap the group", "START GROUP_REPLICATION")
+	if running(err) {
+		err = nil
+	}
 	// Whatever happened, the next START must not bootstrap. The caller's
 	// context may be over by now.
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), CallLimit)
 	defer cancel()
-	return errors.Join(err, s.exec(after, "forget the bootstrap", "SET GLOBAL group_replication_bootstrap_group = OFF"))
+	return errors.Join(err, s.ForgetBootstrap(after))
+}
+
+// ForgetBootstrap makes sure that the next START GROUP_REPLICATION joins a
+// group and makes none: a caller of Bootstrap that was killed leaves the switch
+// behind.
+func (s *Server) ForgetBootstrap(ctx context.Context) error {
+	d, err := s.Dialect(ctx)
+	if err != nil || d.RDS {
+		return err
+	}
+	return s.exec(ctx, "forget the bootstrap", "SET GLOBAL group_replication_bootstrap_group = OFF")
 }
 
 // Join makes the server join its group, with what it was configured for. It
@@ -52,7 +71,10 @@ func (s *Server) Join(ctx context.Context) error {
 		"SET GLOBAL group_replication_force_members = ''; SET GLOBAL group_replication_bootstrap_group = OFF"); err != nil {
 		return err
 	}
-	return s.exec(ctx, "join the group", "START GROUP_REPLICATION")
+	if err := s.exec(ctx, "join the group", "START GROUP_REPLICATION"); !running(err) {
+		return err
+	}
+	return nil
 }
 
 // Leave takes the server out of its group and leaves it read-only. It is fine

@@ -16,6 +16,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -115,7 +116,34 @@ func bound(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // exec runs a statement. what names it in errors: the statement itself may
 // carry a secret.
+//
+// While START or STOP GROUP_REPLICATION runs, the server takes no other, and
+// no settings of the group. That START may be one whose caller was killed: exec
+// waits for its end, as long as a START may take, rather than call it a failure.
 func (s *Server) exec(ctx context.Context, what, stmt string, args ...any) error {
+	wait, stop := context.WithTimeoutCause(ctx, JoinLimit, errors.New("a START or STOP GROUP_REPLICATION did not end within "+JoinLimit.String()))
+	defer stop()
+	for {
+		err := s.execOnce(ctx, what, stmt, args...)
+		if !engaged(err) {
+			return err
+		}
+		select {
+		case <-wait.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// engaged tells whether a statement was turned away because a START or STOP
+// GROUP_REPLICATION runs. 3663 means any failure of those two; only its text
+// says which.
+func engaged(err error) bool {
+	return Number(err) == 3724 || Number(err) == 3663 && strings.Contains(err.Error(), "Another instance of START/STOP")
+}
+
+func (s *Server) execOnce(ctx context.Context, what, stmt string, args ...any) error {
 	ctx, cancel := bound(ctx)
 	defer cancel()
 	_, err := s.db.ExecContext(ctx, stmt, args...)
