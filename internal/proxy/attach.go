@@ -256,6 +256,9 @@ func (s *session) attach(plan *route.Plan, m *route.Member, svc route.Service) e
 			continue
 		}
 		b.rested = clock()
+		if b.owner == s {
+			b.owner = &somebody // it has a state of ours from before a reset
+		}
 		if err := s.restore(b); err != nil {
 			st.discard(b)
 			var e *wire.ServerError
@@ -287,6 +290,9 @@ func (s *session) attach(plan *route.Plan, m *route.Member, svc route.Service) e
 	s.sit(b, plan, m, svc)
 	return nil
 }
+
+// somebody is the owner of connections that have to be reset before use.
+var somebody session
 
 func (s *session) sit(b *backend, plan *route.Plan, m *route.Member, svc route.Service) {
 	if s.seat != nil && s.seat != m.Seat {
@@ -328,8 +334,10 @@ func (s *session) restore(b *backend) error {
 		out = wire.AppendQuery(out, b.caps, s.st.role)
 		answers++
 	}
-	if s.st.multi >= 0 {
-		out = wire.AppendCommand(out, wire.ComSetOption, []byte{byte(s.st.multi), 0})
+	multi := s.multi()
+	if b.multi != multi {
+		// Resetting a connection does not undo this.
+		out = wire.AppendCommand(out, wire.ComSetOption, []byte{multi, 0})
 		answers++
 	}
 	if wait {
@@ -350,8 +358,24 @@ func (s *session) restore(b *backend) error {
 			return err
 		}
 	}
-	b.owner, b.version, b.schema = s, s.st.version, s.st.schema
+	b.owner, b.version, b.schema, b.multi = s, s.st.version, s.st.schema, multi
 	return nil
+}
+
+// multi is the option for several statements in one text, as COM_SET_OPTION
+// takes it: 0 on, 1 off.
+func (s *session) multi() byte {
+	if s.st.multi >= 0 {
+		return byte(s.st.multi)
+	}
+	return multiOf(s.caps)
+}
+
+func multiOf(caps uint32) byte {
+	if caps&wire.ClientMultiStatements != 0 {
+		return 0
+	}
+	return 1
 }
 
 // converse sends questions of ours and reads their answers. The last may be the

@@ -36,6 +36,9 @@ func TestRandomCommandsGetTheSameBytesDirectlyAndThroughTheProxy(t *testing.T) {
 		} {
 			want := play(t, way.r, way.r.members[0].Address(), seed, nil)
 			got := play(t, way.r, way.r.proxy.Addr(way.mode).String(), seed, want)
+			if t.Failed() {
+				t.Fatal(way.name)
+			}
 			commands += len(got)
 		}
 		if os.Getenv("PERDURE_SEED") != "" {
@@ -92,6 +95,8 @@ func play(t *testing.T, r *rig, addr string, seed uint64, want []step) (got []st
 			// Ids are the server's business; only what they name has to be the same.
 			g.stmts = append(g.stmts, prepared{id: binary.LittleEndian.Uint32(answer[5:]), at: i, params: int(binary.LittleEndian.Uint16(answer[11:]))})
 			clear(answer[5:9])
+		case bytes.Contains(answer, []byte("has no open cursor")):
+			answer = nil // it names the id
 		}
 		got = append(got, step{name, answer})
 		if want != nil && !bytes.Equal(want[i].answer, answer) {
@@ -99,7 +104,8 @@ func play(t *testing.T, r *rig, addr string, seed uint64, want []step) (got []st
 			for _, s := range got {
 				story += "\n  " + s.name
 			}
-			t.Fatalf("seed %d, %s, capabilities %x, step %d, %s:\ndirectly %q\n through %q\nafter%s", seed, addr, caps, i, name, want[i].answer, answer, story)
+			t.Errorf("seed %d, %s, capabilities %x, step %d, %s:\ndirectly %q\n through %q\nafter%s", seed, addr, caps, i, name, want[i].answer, answer, story)
+			return got
 		}
 	}
 	return got
@@ -134,7 +140,7 @@ var queries = []string{
 	"SELECT SQL_CALC_FOUND_ROWS * FROM test.t LIMIT 1", "SELECT FOUND_ROWS()", "LOCK TABLES test.t WRITE", "UNLOCK TABLES", "HANDLER test.t OPEN", "HANDLER t READ FIRST", "HANDLER t CLOSE",
 	"SELECT REPEAT('x', 20000)", "SELECT REPEAT('y', 300000)", "SELECT a.id FROM test.t a, test.t b, test.t c", "LOAD DATA LOCAL INFILE 'f' INTO TABLE test.t (v)", "DO 1", "SET time_zone = '+02:00'", "SELECT @@time_zone",
 	"SELECT NULL, '', 1.5, 2e0, _binary 'z'", "EXPLAIN SELECT 1", "SELECT 'a;b' /* ; */ -- ;", "CREATE TABLE IF NOT EXISTS test.n (a INT PRIMARY KEY)", "DROP TABLE IF EXISTS test.n", "INSERT INTO test.n VALUES (1)",
-	"SET timestamp = 1000", "SELECT NOW()", "SET timestamp = DEFAULT", "SELECT /* perdure:reader */ 2", "SET group_concat_max_len = 9", "SELECT @@group_concat_max_len", "SET @a = NULL",
+	"SET timestamp = 1000", "SELECT NOW() < 20000101000000", "SET timestamp = DEFAULT", "SELECT /* perdure:reader */ 2", "SET group_concat_max_len = 9", "SELECT @@group_concat_max_len", "SET @a = NULL",
 	"SET character_set_results = NULL", "XA START 'x'", "XA END 'x'", "XA ROLLBACK 'x'", "SET SESSION wait_timeout = 1000", "SELECT @@wait_timeout", "ALTER TABLE test.t COMMENT 'c'", "TRUNCATE two.t",
 	"SHOW COUNT(*) WARNINGS", "GET DIAGNOSTICS @n = NUMBER", "SELECT @n", "SHOW TABLES", "SELECT JSON_OBJECT('a', 1)", "SET SESSION lc_time_names = 'de_DE'", "SELECT @@lc_time_names, @@identity",
 }

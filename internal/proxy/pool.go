@@ -26,6 +26,7 @@ type backend struct {
 	// owed is the number of OKs on their way that nobody waits for.
 	owed   int
 	schema string
+	multi  byte // as COM_SET_OPTION takes it
 	fresh  bool // nothing but the trackers was ever set on it
 	// owner and version are whose state it has, and which.
 	owner   *session
@@ -289,7 +290,7 @@ func (st *seat) connect(s *session, m *route.Member, in *wire.SignIn, k key) (*b
 	c.SetDeadline(time.Time{})
 	b := &backend{
 		conn: c, caps: srv.Caps, id: srv.ThreadID, serial: st.p.serial.Add(1), seat: st, key: k,
-		schema: in.Schema, fresh: true,
+		schema: in.Schema, multi: multiOf(srv.Caps), fresh: true,
 	}
 	b.busy.Store(true)
 	if v := st.version.Load(); v == nil || *v != srv.Version {

@@ -95,7 +95,7 @@ func (rc *rawClient) do(request []byte, shape wire.Shape) ([]byte, error) {
 		rc.c.Advance(n + size)
 		switch ev {
 		case wire.Bad:
-			return all, fmt.Errorf("not the protocol: % x", b[:min(len(b), 64)])
+			return all, fmt.Errorf("not the protocol at %d of %d (caps %x): % x", n, len(b), rc.caps, b)
 		case wire.Infile:
 			out := wire.AppendPacket(nil, t.Seq+1, rc.file)
 			if len(rc.file) > 0 {

@@ -125,7 +125,7 @@ func (s *session) dispatch(r *request) error {
 	case wire.ComQuit:
 		return errQuit
 	case wire.ComPing:
-		if s.b == nil || s.l.Pooling == PerTransaction {
+		if s.b == nil {
 			return s.fine()
 		}
 		r.safe = true
@@ -165,8 +165,8 @@ func (s *session) plainService() route.Service {
 	if s.l.Mode == ReadOnly {
 		return route.Read
 	}
-	if s.b != nil {
-		return s.svc
+	if s.l.Mode == Split {
+		return s.svc // where the last statement was: answers count its warnings
 	}
 	return route.Write
 }
@@ -283,6 +283,9 @@ func (s *session) setOption(r *request) error {
 	}
 	if option <= 1 {
 		s.st.multi = int8(option)
+		if s.b != nil {
+			s.b.multi = option
+		}
 		s.st.changed(s.b)
 	}
 	return nil

@@ -241,7 +241,8 @@ func keepNone(byte, []byte) bool { return false }
 
 func keepDefault(kind byte, item []byte) bool {
 	switch kind {
-	case wire.TrackSchema:
+	case wire.TrackSchema, wire.TrackTrxChars, wire.TrackTrxState:
+		// We never ask for the last two; some servers send them all the same.
 		return true
 	case wire.TrackVariable:
 		name, n := wire.LenEncBytes(item)

@@ -203,6 +203,9 @@ func (s *session) fetch(r *request) error {
 	if err != nil {
 		return s.refuse(err)
 	}
+	if !ps.cursor {
+		return s.refuse(&wire.ServerError{Code: 1421, State: "HY000", Message: fmt.Sprintf("The statement (%d) has no open cursor.", ps.id)})
+	}
 	r.shape, r.ps, r.svc = wire.ShapeFetch, ps, s.svc
 	return s.exchange(r)
 }

@@ -236,7 +236,9 @@ func (t *Tracker) column(c byte, length int) Event {
 
 // columnsEnd is the EOF behind column definitions. An open cursor ends there.
 func (t *Tracker) columnsEnd(c byte, p []byte, length int) Event {
-	if c == 0xff {
+	// An OK here ends the result without rows: 9.7 was seen to answer so when a
+	// materialized result could not be opened again.
+	if c == 0xff || c == 0x00 && t.shape != ShapePrepare {
 		return Control
 	}
 	if c != 0xfe || length < 5 || length >= 9 {
