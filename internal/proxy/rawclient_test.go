@@ -36,14 +36,11 @@ func rawLogin(addr string, caps uint32, user, password string) (*rawClient, erro
 		return nil, err
 	}
 	caps |= wire.ClientProtocol41 | wire.ClientSecureConnection | wire.ClientPluginAuth | wire.ClientPluginAuthLenEnc |
-		wire.ClientSSL | wire.ClientConnectWithDB | wire.ClientTransactions | wire.ClientLongFlag | wire.ClientLongPassword
-	head := binary.LittleEndian.AppendUint32(nil, caps)
-	head = binary.LittleEndian.AppendUint32(head, 1<<30)
-	head = append(append(head, 45), make([]byte, 23)...)
-	if err := c.Write(wire.AppendPacket(nil, seq+1, head)); err != nil {
-		return nil, err
-	}
-	if err := c.StartTLS(func(nc net.Conn) *tls.Conn { return tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) }); err != nil {
+		wire.ClientConnectWithDB | wire.ClientTransactions | wire.ClientLongFlag | wire.ClientLongPassword
+	if caps&plaintext != 0 {
+		caps &^= plaintext
+		seq--
+	} else if err := rawTLS(c, caps|wire.ClientSSL, seq); err != nil {
 		return nil, err
 	}
 	r := &wire.Response{Caps: caps, MaxPacket: 1 << 30, Collation: 45, User: user, Schema: "test", Plugin: wire.PluginCachingSHA2, Auth: wire.ScrambleSHA2([]byte(password), g.Nonce)}
@@ -52,6 +49,20 @@ func rawLogin(addr string, caps uint32, user, password string) (*rawClient, erro
 	}
 	rc := &rawClient{c: c, caps: caps, id: g.ThreadID}
 	return rc, rc.finishAuth(password)
+}
+
+// plaintext asks rawLogin to do without TLS. The server has to know the password
+// already.
+const plaintext uint32 = 1 << 31
+
+func rawTLS(c *wire.Conn, caps uint32, seq byte) error {
+	head := binary.LittleEndian.AppendUint32(nil, caps)
+	head = binary.LittleEndian.AppendUint32(head, 1<<30)
+	head = append(append(head, 45), make([]byte, 23)...)
+	if err := c.Write(wire.AppendPacket(nil, seq+1, head)); err != nil {
+		return err
+	}
+	return c.StartTLS(func(nc net.Conn) *tls.Conn { return tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) })
 }
 
 func (rc *rawClient) finishAuth(password string) error {

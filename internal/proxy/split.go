@@ -18,6 +18,8 @@ func (s *session) splitService(st lexer.Stmt) route.Service {
 	switch {
 	case s.fixed():
 		return s.svc
+	case st.Kind == lexer.Read && st.Has(lexer.Diagnostic):
+		return s.svc // it asks about the statement before
 	case st.Has(lexer.HintWriter):
 		return route.Write
 	case s.status&wire.StatusAutocommit == 0:

@@ -330,7 +330,7 @@ func (s *scanner) classify(l *lead, main Kind) (Kind, Flags) {
 	case "FLUSH":
 		return Flush, ReadLock
 	case "GET":
-		return Read, Diagnostic
+		return Read, Diagnostic | Assigns
 	case "SHUTDOWN", "RESTART", "CHANGE", "INSTALL", "UNINSTALL", "STOP", "RESET", "PURGE", "CLONE", "CACHE", "BINLOG":
 		return Admin, 0
 	}
