@@ -55,7 +55,7 @@ func report(err error) int {
 		switch {
 		case p.Refused:
 			code = exitRefused
-		case p.Status == 400 || p.Status == 401 || p.Status == 404 || p.Status == 422:
+		case p.Status == 400 || p.Status == 401 || p.Status == 403 || p.Status == 404 || p.Status == 422:
 			code = exitUsage
 		}
 	}

@@ -17,11 +17,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/perdure/perdure/internal/access"
 	"github.com/perdure/perdure/internal/api/server"
+	"github.com/perdure/perdure/internal/auditlog"
 	"github.com/perdure/perdure/internal/config"
 	"github.com/perdure/perdure/internal/control"
 	"github.com/perdure/perdure/internal/group"
@@ -60,6 +63,8 @@ type Node struct {
 	table   *route.Table
 	wish    state.Doc[route.Wish]
 	proxy   *proxy.Proxy // nil where the file asks for none
+	access  *access.List
+	audit   *auditlog.Log
 	api     *server.Server
 	listen  net.Listener
 	cert    tls.Certificate
@@ -99,10 +104,11 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	n.access, n.audit = access.New(n.control, n.token), auditlog.New(n.control)
 	n.watch = watch.New(n.Open, n.log.With("part", "watch"))
 	n.group = group.New(group.Config{
 		Node: f.Node.Name, Store: n.control, Lease: n.lease, Watch: n.watch, Open: n.Open,
-		Log: n.log.With("part", "group"), Written: o.Written, Heal: o.Heal,
+		Log: n.log.With("part", "group"), Written: n.written(o.Written), Heal: o.Heal,
 		Salvage: filepath.Join(f.Node.Data, "salvage"), Binlog: n.binlogTool,
 	})
 	if err := n.openProxy(); err != nil {
@@ -114,7 +120,7 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 		metrics.MustRegister(n.proxy)
 	}
 	n.api = server.New(server.Config{
-		Version: o.Version, Node: f.Node.Name, Token: n.token, Group: n.group, Watch: n.watch, Open: n.Open,
+		Version: o.Version, Node: f.Node.Name, Access: n.access, Audit: n.audit, Group: n.group, Watch: n.watch, Open: n.Open,
 		Proxy: n.proxy, Route: n.table, Wish: n.wish, Obey: n.obey,
 		Metrics: metrics, Log: n.log.With("part", "api"),
 	})
@@ -201,6 +207,26 @@ func token(path string) (string, error) {
 	return t, os.Rename(path+".new", path)
 }
 
+// written puts the end of every plan into the audit log.
+func (n *Node) written(also func(plan.Plan)) func(plan.Plan) {
+	return func(p plan.Plan) {
+		if p.State.Over() {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			result := string(p.State)
+			if p.Error != "" {
+				result += ": " + p.Error
+			}
+			if err := n.audit.Add(ctx, auditlog.Entry{At: time.Now(), Who: p.Actor, From: n.file.Node.Name, Did: "plan " + p.Kind, On: p.ID + ": " + p.Title, Result: result}); err != nil {
+				n.log.Error("the end of a plan is not in the audit log", "plan", p.ID, "err", err)
+			}
+		}
+		if also != nil {
+			also(p)
+		}
+	}
+}
+
 // binlogTool finds mysqlbinlog on this machine.
 func (n *Node) binlogTool() (string, error) {
 	b, err := mysqld.Find(n.file.MySQL.Server)
@@ -255,6 +281,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.log.Info("node runs", "api", n.listen.Addr().String(), "cluster", n.file.Cluster)
 	parts := []run.Part{
 		{Name: "control", Run: n.control.Run},
+		{Name: "access", Run: n.access.Run},
 		{Name: "watch", Run: n.watch.Run},
 		{Name: "lease", Run: n.lease.Run},
 		{Name: "group", Run: n.group.Run},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/perdure/perdure/internal/access"
 	"github.com/perdure/perdure/internal/api"
 	"github.com/perdure/perdure/internal/check"
 	"github.com/perdure/perdure/internal/mysql"
@@ -15,11 +16,12 @@ import (
 )
 
 func (s *Server) checkRoutes() {
-	huma.Post(s.huma, "/v1/check/servers", s.checkServers, doc("check-servers", "Settings, grants and versions of servers, members or not yet"))
-	s.mux.HandleFunc("GET /v1/check/schema", s.checkSchema)
+	huma.Post(s.huma, "/v1/check/servers", s.checkServers, doc("check-servers", "Settings, grants and versions of servers, members or not yet", access.Operator))
+	s.handle("GET /v1/check/schema", access.Operator, s.checkSchema)
 	s.huma.OpenAPI().AddOperation(&huma.Operation{
 		Method: http.MethodGet, Path: "/v1/check/schema", OperationID: "check-schema",
-		Summary: "Every table that Group Replication will refuse, as one JSON object a line (application/x-ndjson); the last line has the number of tables",
+		Summary:    "Every table that Group Replication will refuse, as one JSON object a line (application/x-ndjson); the last line has the number of tables",
+		Extensions: map[string]any{roleKey: string(access.Operator)},
 		Responses: map[string]*huma.Response{"200": {
 			Description: "Findings, one a line", Content: map[string]*huma.MediaType{"application/x-ndjson": {}},
 		}},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/perdure/perdure/internal/access"
 	"github.com/perdure/perdure/internal/api"
 	"github.com/perdure/perdure/internal/group"
 	"github.com/perdure/perdure/internal/plan"
@@ -24,10 +25,10 @@ type accepted struct {
 	Body   api.Operation
 }
 
-func request(a api.Ask) group.Request {
+func request(ctx context.Context, a api.Ask) group.Request {
 	return group.Request{
 		Accept: group.Accept{Missing: a.AcceptLoss, CloneOver: a.CloneOver},
-		Method: a.Method, DryRun: a.DryRun, Actor: "admin",
+		Method: a.Method, DryRun: a.DryRun, Actor: who(ctx).Name,
 	}
 }
 
@@ -47,57 +48,61 @@ func begun(p plan.Plan, a api.Ask, err error) (*accepted, error) {
 }
 
 func (s *Server) clusterRoutes() {
-	huma.Get(s.huma, "/v1/status", s.status, doc("status", "The cluster as it is now"))
+	huma.Get(s.huma, "/v1/status", s.status, doc("status", "The cluster as it is now", access.Viewer))
 	huma.Post(s.huma, "/v1/apply", func(ctx context.Context, in *struct{ Body api.Apply }) (*accepted, error) {
-		r := request(in.Body.Ask)
+		r := request(ctx, in.Body.Ask)
 		r.Remove = in.Body.Remove
 		p, err := s.Group.Apply(ctx, in.Body.Spec, r)
 		return begun(p, in.Body.Ask, err)
-	}, doc("apply", "Make the cluster what the spec says"))
+	}, doc("apply", "Make the cluster what the spec says", access.Operator))
 	huma.Post(s.huma, "/v1/members", func(ctx context.Context, in *struct{ Body api.AddMember }) (*accepted, error) {
-		p, err := s.Group.AddMember(ctx, in.Body.Member, request(in.Body.Ask))
+		p, err := s.Group.AddMember(ctx, in.Body.Member, request(ctx, in.Body.Ask))
 		return begun(p, in.Body.Ask, err)
-	}, doc("add-member", "Let one more server into the cluster"))
+	}, doc("add-member", "Let one more server into the cluster", access.Operator))
 	for verb, do := range map[string]func(context.Context, string, group.Request) (plan.Plan, error){
 		"remove": s.Group.RemoveMember, "stop": s.Group.StopMember, "start": s.Group.StartMember, "rejoin": s.Group.StartMember,
 		"rebuild": s.Group.RebuildMember,
 	} {
 		huma.Post(s.huma, "/v1/members/{name}/"+verb, func(ctx context.Context, in *named) (*accepted, error) {
-			p, err := do(ctx, in.Name, request(in.Body))
+			p, err := do(ctx, in.Name, request(ctx, in.Body))
 			return begun(p, in.Body, err)
-		}, doc(verb+"-member", verb+" a member"))
+		}, doc(verb+"-member", verb+" a member", access.Operator))
 	}
 	for verb, do := range map[string]func(context.Context, group.Request) (plan.Plan, error){
 		"stop": s.Group.StopGroup, "start": s.Group.StartGroup, "force": s.Group.ForceGroup,
 	} {
 		huma.Post(s.huma, "/v1/group/"+verb, func(ctx context.Context, in *struct{ Body api.Ask }) (*accepted, error) {
-			p, err := do(ctx, request(in.Body))
+			p, err := do(ctx, request(ctx, in.Body))
 			return begun(p, in.Body, err)
-		}, doc(verb+"-group", verb+" the whole cluster"))
+		}, doc(verb+"-group", verb+" the whole cluster", access.Operator))
 	}
 	s.pauseRoutes()
-	huma.Patch(s.huma, "/v1/group", s.setGroup, doc("set-group", "Change the mode or settings of the group"))
+	huma.Patch(s.huma, "/v1/group", s.setGroup, doc("set-group", "Change the mode or settings of the group", access.Operator))
 }
 
 // pauseRoutes are maintenance mode: healing does nothing while it is on.
 func (s *Server) pauseRoutes() {
 	huma.Post(s.huma, "/v1/pause", func(ctx context.Context, in *struct{ Body api.Pause }) (*struct{ Body api.Pause }, error) {
-		p := group.Pause{Since: time.Now().UTC().Truncate(time.Second), By: "admin", Why: in.Body.Why}
+		p := group.Pause{Since: time.Now().UTC().Truncate(time.Second), By: who(ctx).Name, Why: in.Body.Why}
 		if err := s.Group.SetPause(ctx, p); err != nil {
 			return nil, answer(err)
 		}
 		return &struct{ Body api.Pause }{api.Pause{Since: p.Since, By: p.By, Why: p.Why}}, nil
-	}, doc("pause", "Let healing do nothing until resume"))
+	}, doc("pause", "Let healing do nothing until resume", access.Operator))
 	huma.Post(s.huma, "/v1/resume", func(ctx context.Context, _ *struct{}) (*struct{ Body api.Pause }, error) {
 		if err := s.Group.SetPause(ctx, group.Pause{}); err != nil {
 			return nil, answer(err)
 		}
 		return &struct{ Body api.Pause }{}, nil
-	}, doc("resume", "Let healing go on"))
+	}, doc("resume", "Let healing go on", access.Operator))
 }
 
-func doc(id, summary string) func(*huma.Operation) {
-	return func(o *huma.Operation) { o.OperationID, o.Summary = id, summary }
+// doc names an operation and the role it needs.
+func doc(id, summary string, role access.Role) func(*huma.Operation) {
+	return func(o *huma.Operation) {
+		o.OperationID, o.Summary = id, summary
+		o.Extensions = map[string]any{roleKey: string(role)}
+	}
 }
 
 func (s *Server) setGroup(ctx context.Context, in *struct{ Body api.SetGroup }) (*accepted, error) {
@@ -111,7 +116,7 @@ func (s *Server) setGroup(ctx context.Context, in *struct{ Body api.SetGroup }) 
 		if b.ExpelTimeout != nil {
 			g.ExpelTimeout = b.ExpelTimeout
 		}
-	}, request(in.Body.Ask))
+	}, request(ctx, in.Body.Ask))
 	return begun(p, in.Body.Ask, err)
 }
 

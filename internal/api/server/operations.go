@@ -6,6 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/perdure/perdure/internal/access"
 	"github.com/perdure/perdure/internal/api"
 	"github.com/perdure/perdure/internal/plan"
 )
@@ -23,9 +24,9 @@ func (s *Server) operationRoutes() {
 			out = append(out, operation(p))
 		}
 		return &struct{ Body []api.Operation }{out}, nil
-	}, doc("list-operations", "Changes that were asked for, newest first"))
+	}, doc("list-operations", "Changes that were asked for, newest first", access.Viewer))
 
-	huma.Get(s.huma, "/v1/operations/{id}", s.getOperation, doc("get-operation", "One change and how far it is"))
+	huma.Get(s.huma, "/v1/operations/{id}", s.getOperation, doc("get-operation", "One change and how far it is", access.Viewer))
 }
 
 // longest is how long a request for an operation may wait for news.

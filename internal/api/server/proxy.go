@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/perdure/perdure/internal/access"
 	"github.com/perdure/perdure/internal/api"
 	"github.com/perdure/perdure/internal/plan"
 	"github.com/perdure/perdure/internal/proxy"
@@ -16,13 +17,13 @@ import (
 )
 
 func (s *Server) proxyRoutes() {
-	s.mux.HandleFunc("GET /health/writer", s.health(route.Write))
-	s.mux.HandleFunc("GET /health/reader", s.health(route.Read))
-	huma.Get(s.huma, "/v1/proxy", s.getProxy, doc("get-proxy", "Writer policy, drains, and how many sessions sit where, on this node"))
-	huma.Get(s.huma, "/v1/proxy/sessions", s.sessions, doc("list-sessions", "Sessions of this node's proxy, oldest first"))
-	huma.Put(s.huma, "/v1/proxy/writers", s.setWriters, doc("set-writers", "Change how many members take writes, on every node"))
-	huma.Post(s.huma, "/v1/proxy/drain/{name}", s.drain, doc("drain-member", "Take a member out of use for clients, on every node"))
-	huma.Post(s.huma, "/v1/proxy/undrain/{name}", s.undrain, doc("undrain-member", "Put a drained member back"))
+	s.handle("GET /health/writer", access.Nobody, s.health(route.Write))
+	s.handle("GET /health/reader", access.Nobody, s.health(route.Read))
+	huma.Get(s.huma, "/v1/proxy", s.getProxy, doc("get-proxy", "Writer policy, drains, and how many sessions sit where, on this node", access.Viewer))
+	huma.Get(s.huma, "/v1/proxy/sessions", s.sessions, doc("list-sessions", "Sessions of this node's proxy, oldest first", access.Viewer))
+	huma.Put(s.huma, "/v1/proxy/writers", s.setWriters, doc("set-writers", "Change how many members take writes, on every node", access.Operator))
+	huma.Post(s.huma, "/v1/proxy/drain/{name}", s.drain, doc("drain-member", "Take a member out of use for clients, on every node", access.Operator))
+	huma.Post(s.huma, "/v1/proxy/undrain/{name}", s.undrain, doc("undrain-member", "Put a drained member back", access.Operator))
 }
 
 // health says in one line whether a request could succeed now, for load

@@ -4,8 +4,6 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -13,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"reflect"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,7 +18,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/perdure/perdure/internal/access"
 	"github.com/perdure/perdure/internal/api"
+	"github.com/perdure/perdure/internal/auditlog"
 	"github.com/perdure/perdure/internal/group"
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/plan"
@@ -36,7 +35,8 @@ import (
 type Config struct {
 	Version string
 	Node    string
-	Token   string // bearer token of the administrator
+	Access  *access.List
+	Audit   *auditlog.Log
 	Group   *group.Group
 	Watch   *watch.Watcher
 	Open    func(topology.Instance) (*mysql.Server, error)
@@ -53,7 +53,7 @@ type Server struct {
 	Config
 	mux   *http.ServeMux
 	huma  huma.API
-	token [sha256.Size]byte
+	roles map[string]access.Role // by the mux's pattern; what is missing needs an administrator
 }
 
 // maxBody bounds what a request may carry; a spec of nine members is 2 kB.
@@ -61,7 +61,7 @@ const maxBody = 1 << 20
 
 // New makes the API's routes.
 func New(c Config) *Server {
-	s := &Server{Config: c, mux: http.NewServeMux(), token: sha256.Sum256([]byte(c.Token))}
+	s := &Server{Config: c, mux: http.NewServeMux(), roles: map[string]access.Role{}}
 	h := huma.DefaultConfig("Perdure", c.Version)
 	h.DocsPath = "" // its page would load scripts from elsewhere
 	h.SchemasPath = ""
@@ -74,11 +74,13 @@ func New(c Config) *Server {
 	s.operationRoutes()
 	s.checkRoutes()
 	s.proxyRoutes()
-	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	s.mux.HandleFunc("GET /readyz", s.ready)
+	s.accessRoutes()
+	s.handle("GET /livez", access.Nobody, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	s.handle("GET /readyz", access.Nobody, s.ready)
 	if c.Metrics != nil {
-		s.mux.Handle("GET /metrics", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{}))
+		s.handle("GET /metrics", access.Viewer, promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{}).ServeHTTP)
 	}
+	s.learnRoles()
 	return s
 }
 
@@ -96,33 +98,6 @@ func schemaName(t reflect.Type, hint string) string {
 
 // OpenAPI is the description of the API as JSON.
 func (s *Server) OpenAPI() ([]byte, error) { return json.MarshalIndent(s.huma.OpenAPI(), "", "  ") }
-
-// open paths need no token: they tell nothing about the cluster's data, and
-// load balancers have none.
-func open(path string) bool {
-	switch path {
-	case "/livez", "/readyz", "/openapi.json", "/openapi.yaml", "/health/writer", "/health/reader":
-		return true
-	}
-	return false
-}
-
-// ServeHTTP implements http.Handler.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !open(r.URL.Path) && !s.allowed(r) {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="perdure"`)
-		problem(w, http.StatusUnauthorized, "this needs the token of the node, as \"Authorization: Bearer TOKEN\"")
-		return
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	s.mux.ServeHTTP(w, r)
-}
-
-func (s *Server) allowed(r *http.Request) bool {
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	sum := sha256.Sum256([]byte(given))
-	return ok && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1
-}
 
 func problem(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
