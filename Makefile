@@ -1,0 +1,108 @@
+# `make` alone lists the targets. Needs Go, gcc (for the race detector), make and
+# git; nothing is installed, root is not needed, no fixed port is used.
+#
+# ARGS goes to the program:   make playground ARGS="--members 5"
+# PKG and RUN narrow tests:   make tests PKG=./internal/gtid/... RUN=Parse
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO      ?= go
+MODULE  := github.com/perdure/perdure
+PKG     ?= ./...
+RUN     ?= .
+VERSION := $(shell git describe --tags --always --dirty --match 'v*' 2>/dev/null || echo dev)
+
+# Two sets of compiled packages are enough for everything below: this one, and
+# the race detector's. Flags of the environment stay in force.
+export CGO_ENABLED := 0
+export GOFLAGS     := $(strip $(GOFLAGS) -trimpath)
+
+# One version for everybody. It is compiled here, so that what is checked does
+# not depend on what happens to be installed.
+LINT_VERSION := v2.15.0
+LINT         := .cache/tools/golangci-lint-$(LINT_VERSION)/golangci-lint
+
+# Packages whose tests start servers run two at a time, however many processors
+# there are: each starts up to nine of them, and the machine's memory is the limit.
+TEST_P       ?= 2
+TEST_TIMEOUT ?= 12m
+FUZZTIME     ?= 10s
+
+# ---- use -------------------------------------------------------------------
+
+.PHONY: help
+help: ## list the targets
+	@echo "make TARGET, where TARGET is one of"
+	@sed -nE 's/^([a-z][a-z-]*):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: build
+build: ## build bin/perdure
+	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o bin/perdure ./cmd/perdure
+
+.PHONY: mysql
+mysql: ## find a MySQL server fit for Group Replication, or fetch one into a private directory
+	@scripts/get-mysql >/dev/null
+
+.PHONY: playground
+playground: ## run a real cluster on this machine (ARGS="--members 5 --mode single-primary")
+	@$(MAKE) -j2 --output-sync=none mysql build
+	@exec bin/perdure playground $(ARGS)
+
+# ---- check -----------------------------------------------------------------
+
+.PHONY: test
+test: ## everything that has to pass: lint, vet, and all tests on real servers
+	@begin=$$SECONDS; \
+	$(MAKE) -j2 --output-sync=none $(LINT) mysql build; \
+	$(MAKE) lint vet; \
+	$(MAKE) tests; \
+	echo "passed in $$((SECONDS - begin)) s: lint, vet, and the tests of $$($(GO) list ./... | wc -l) packages, on $$($$(scripts/get-mysql) --no-defaults --version | sed -E 's/.*Ver ([^ ]+).*/MySQL \1/')"
+
+.PHONY: tests
+tests: mysql ## all tests with the race detector; a missing server is a failure (PKG=, RUN=)
+	PERDURE_REQUIRE_MYSQL=1 CGO_ENABLED=1 $(GO) test -race -p $(TEST_P) -timeout $(TEST_TIMEOUT) -run '$(RUN)' $(PKG)
+
+.PHONY: unit
+unit: ## only the tests that start no server, without the race detector (RUN=)
+	@$(GO) test -run '$(RUN)' $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | \
+	  grep -vE '[[ ]$(MODULE)/internal/(mysqltest|mysql/mysqld|playground)[] ]' | cut -d' ' -f1)
+
+.PHONY: lint
+lint: $(LINT) ## golangci-lint and gofumpt, at the pinned version
+	@$(LINT) run
+
+.PHONY: vet
+vet: ## go vet
+	@$(GO) vet ./...
+
+.PHONY: fmt
+fmt: $(LINT) ## format all Go files
+	@$(LINT) fmt
+
+$(LINT):
+	@echo "building golangci-lint $(LINT_VERSION), once for this clone" >&2
+	@GOBIN='$(abspath $(@D))' $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION) || { \
+	  echo "golangci-lint $(LINT_VERSION) could not be built. Lint is not skipped: check that the Go module proxy ($$($(GO) env GOPROXY)) answers, or put the program at $(LINT)" >&2; exit 1; }
+
+# ---- longer ----------------------------------------------------------------
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each (default 10s)
+	@grep -rl --include='*_test.go' '^func Fuzz' cmd internal | sort | while read -r file; do \
+	  for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$file"); do \
+	    echo "$$(dirname "$$file") $$target"; \
+	    $(GO) test "./$$(dirname "$$file")" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME); \
+	  done; \
+	done
+
+.PHONY: bench
+bench: ## every benchmark, six times, for benchstat
+	@$(GO) test -run '^$$' -bench . -benchmem -count 6 $$(grep -rl --include='*_test.go' '^func Benchmark' cmd internal | xargs -n1 dirname | sort -u | sed 's,^,./,')
+
+.PHONY: clean
+clean: ## remove what was built here; the MySQL server in the user's cache stays
+	rm -rf bin .cache
