@@ -16,9 +16,20 @@ func TestRolesCover(t *testing.T) {
 		has, needs Role
 		want       bool
 	}{
-		{Viewer, Viewer, true}, {Viewer, Operator, false}, {Operator, Viewer, true}, {Operator, Admin, false}, {Admin, Operator, true},
-		{Writer, Writer, true}, {Writer, Viewer, false}, {Viewer, Writer, false}, {Operator, Writer, true}, {Admin, Writer, true},
-		{Writer, Nobody, true}, {"", Viewer, false}, {"", Writer, false}, {"root", Viewer, false},
+		{Viewer, Viewer, true},
+		{Viewer, Operator, false},
+		{Operator, Viewer, true},
+		{Operator, Admin, false},
+		{Admin, Operator, true},
+		{Writer, Writer, true},
+		{Writer, Viewer, false},
+		{Viewer, Writer, false},
+		{Operator, Writer, true},
+		{Admin, Writer, true},
+		{Writer, Nobody, true},
+		{"", Viewer, false},
+		{"", Writer, false},
+		{"root", Viewer, false},
 	} {
 		if got := c.has.Covers(c.needs); got != c.want {
 			t.Errorf("%q covers %q: %t", c.has, c.needs, got)

@@ -96,9 +96,11 @@ func drift(s sharedSetting, names []string, members map[string]Facts) []Finding 
 	for _, n := range have {
 		f := members[n]
 		if v := f.Variables[s.name]; !sameValue(v, want) {
-			out = append(out, Finding{Member: n, Kind: Drift, Severity: s.severity, Subject: s.name,
+			out = append(out, Finding{
+				Member: n, Kind: Drift, Severity: s.severity, Subject: s.name,
 				Text: fmt.Sprintf("%s is %s on %s and %s on %s: %s%s", s.name, orEmpty(v), n, orEmpty(want), list(most), s.why, f.hint(s.name, want, s.how)),
-				SQL:  f.repair(s.name, v, want, s.how)})
+				SQL:  f.repair(s.name, v, want, s.how),
+			})
 		}
 	}
 	return out
@@ -123,8 +125,10 @@ func mixedVersions(names []string, members map[string]Facts) []Finding {
 	var out []Finding
 	for _, n := range names {
 		if v := members[n].Version; v.Compare(oldest) > 0 {
-			out = append(out, Finding{Member: n, Kind: MixedVersions, Severity: Warns, Subject: "version",
-				Text: fmt.Sprintf("%s runs %s, and %s is the version of %s: in a multi-primary group the newer one stays read-only until all have its version, and an older server cannot join a newer group", n, v, oldest, list(on))})
+			out = append(out, Finding{
+				Member: n, Kind: MixedVersions, Severity: Warns, Subject: "version",
+				Text: fmt.Sprintf("%s runs %s, and %s is the version of %s: in a multi-primary group the newer one stays read-only until all have its version, and an older server cannot join a newer group", n, v, oldest, list(on)),
+			})
 		}
 	}
 	return out
@@ -137,14 +141,18 @@ func twins(names []string, members map[string]Facts) []Finding {
 	for _, n := range names {
 		f := members[n]
 		if first, taken := ids[f.ServerID]; taken && f.ServerID != 0 {
-			out = append(out, Finding{Member: n, Kind: SameServerID, Severity: Refuses, Subject: "server_id",
-				Text: fmt.Sprintf("server_id is %d on %s and on %s: each would ignore what the other wrote; give one of them another", f.ServerID, first, n)})
+			out = append(out, Finding{
+				Member: n, Kind: SameServerID, Severity: Refuses, Subject: "server_id",
+				Text: fmt.Sprintf("server_id is %d on %s and on %s: each would ignore what the other wrote; give one of them another", f.ServerID, first, n),
+			})
 		} else {
 			ids[f.ServerID] = n
 		}
 		if first, taken := uuids[f.UUID]; taken && f.UUID != "" {
-			out = append(out, Finding{Member: n, Kind: SameUUID, Severity: Refuses, Subject: "server_uuid",
-				Text: fmt.Sprintf("%s and %s answer with the same server_uuid %s: they are one server under two addresses, or one is a copy of the other's files; remove auto.cnf from the copy and restart it", first, n, f.UUID)})
+			out = append(out, Finding{
+				Member: n, Kind: SameUUID, Severity: Refuses, Subject: "server_uuid",
+				Text: fmt.Sprintf("%s and %s answer with the same server_uuid %s: they are one server under two addresses, or one is a copy of the other's files; remove auto.cnf from the copy and restart it", first, n, f.UUID),
+			})
 		} else {
 			uuids[f.UUID] = n
 		}
@@ -167,9 +175,11 @@ func autoIncrement(names []string, members map[string]Facts) []Finding {
 			if !ok || (offset-offset2)%gcd(step, step2) != 0 {
 				continue
 			}
-			out = append(out, Finding{Member: n, Kind: AutoIncrement, Severity: Refuses, Subject: "auto_increment_offset",
+			out = append(out, Finding{
+				Member: n, Kind: AutoIncrement, Severity: Refuses, Subject: "auto_increment_offset",
 				Text: fmt.Sprintf("%s counts from %d in steps of %d, %s from %d in steps of %d: they hand out the same values, and plain INSERTs fail with conflicts; choose offsets that differ modulo the step",
-					n, offset, step, other, offset2, step2)})
+					n, offset, step, other, offset2, step2),
+			})
 			break // one proof is enough
 		}
 	}

@@ -35,19 +35,27 @@ func TestWhatDiffersBetweenMembersIsNamedWithBothValues(t *testing.T) {
 	}{
 		"names of tables in another case": {
 			func(m map[string]Facts) { m["m2"].Variables["lower_case_table_names"] = "1" },
-			"m2", Drift, Refuses, []string{"lower_case_table_names is 1 on m2 and 0 on m1 and m3"}, "",
+			"m2", Drift, Refuses,
+			[]string{"lower_case_table_names is 1 on m2 and 0 on m1 and m3"},
+			"",
 		},
 		"encryption of new tables": {
 			func(m map[string]Facts) { m["m1"].Variables["default_table_encryption"] = "ON" },
-			"m1", Drift, Refuses, []string{"ON on m1", "OFF on m2 and m3"}, "SET PERSIST default_table_encryption = OFF",
+			"m1", Drift, Refuses,
+			[]string{"ON on m1", "OFF on m2 and m3"},
+			"SET PERSIST default_table_encryption = OFF",
 		},
 		"one member single-primary": {
 			func(m map[string]Facts) { m["m3"].Variables["group_replication_single_primary_mode"] = "ON" },
-			"m3", Drift, Refuses, []string{"ON on m3", "only while the server is out of its group"}, "SET PERSIST group_replication_single_primary_mode = OFF",
+			"m3", Drift, Refuses,
+			[]string{"ON on m3", "only while the server is out of its group"},
+			"SET PERSIST group_replication_single_primary_mode = OFF",
 		},
 		"another default character set": {
 			func(m map[string]Facts) { m["m3"].Variables["character_set_server"] = "latin1" },
-			"m3", Drift, Warns, []string{"latin1 on m3"}, "SET PERSIST character_set_server = utf8mb4",
+			"m3", Drift, Warns,
+			[]string{"latin1 on m3"},
+			"SET PERSIST character_set_server = utf8mb4",
 		},
 		"a newer member": {
 			func(m map[string]Facts) {
@@ -55,7 +63,9 @@ func TestWhatDiffersBetweenMembersIsNamedWithBothValues(t *testing.T) {
 				f.Version.Patch = 5
 				m["m2"] = f
 			},
-			"m2", MixedVersions, Warns, []string{"m2 runs 9.7.5", "9.7.4 is the version of m1 and m3"}, "",
+			"m2", MixedVersions, Warns,
+			[]string{"m2 runs 9.7.5", "9.7.4 is the version of m1 and m3"},
+			"",
 		},
 		"one server_id twice": {
 			func(m map[string]Facts) {
@@ -64,7 +74,9 @@ func TestWhatDiffersBetweenMembersIsNamedWithBothValues(t *testing.T) {
 				f.Variables["auto_increment_increment"], f.Variables["auto_increment_offset"] = "27", "13"
 				m["m3"] = f
 			},
-			"m3", SameServerID, Refuses, []string{"11 on m1 and on m3"}, "",
+			"m3", SameServerID, Refuses,
+			[]string{"11 on m1 and on m3"},
+			"",
 		},
 		"a copied auto.cnf": {
 			func(m map[string]Facts) {
@@ -72,7 +84,9 @@ func TestWhatDiffersBetweenMembersIsNamedWithBothValues(t *testing.T) {
 				f.UUID = "uuid-m1"
 				m["m3"] = f
 			},
-			"m3", SameUUID, Refuses, []string{"m1 and m3", "uuid-m1"}, "",
+			"m3", SameUUID, Refuses,
+			[]string{"m1 and m3", "uuid-m1"},
+			"",
 		},
 		"server ids that are equal modulo the step": {
 			func(m map[string]Facts) {
@@ -80,7 +94,9 @@ func TestWhatDiffersBetweenMembersIsNamedWithBothValues(t *testing.T) {
 				f.ServerID = 11 + 27
 				m["m3"] = f
 			},
-			"m3", AutoIncrement, Refuses, []string{"m3 counts from 38 in steps of 27, m1 from 11"}, "",
+			"m3", AutoIncrement, Refuses,
+			[]string{"m3 counts from 38 in steps of 27, m1 from 11"},
+			"",
 		},
 		"explicit series that meet though the steps differ": {
 			func(m map[string]Facts) {
@@ -88,7 +104,9 @@ func TestWhatDiffersBetweenMembersIsNamedWithBothValues(t *testing.T) {
 				m["m2"].Variables["auto_increment_increment"], m["m2"].Variables["auto_increment_offset"] = "6", "2"
 				m["m3"].Variables["auto_increment_increment"], m["m3"].Variables["auto_increment_offset"] = "9", "4"
 			},
-			"m3", AutoIncrement, Refuses, []string{"m3 counts from 4 in steps of 9, m1 from 1 in steps of 6"}, "",
+			"m3", AutoIncrement, Refuses,
+			[]string{"m3 counts from 4 in steps of 9, m1 from 1 in steps of 6"},
+			"",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -104,8 +104,10 @@ func serverID(f Facts) []Finding {
 	if f.ServerID > 1 || (f.RDS && f.ServerID == 1) {
 		return nil
 	}
-	found := Finding{Member: f.Member, Kind: ServerID, Severity: Warns, Subject: "server_id",
-		Text: "server_id is 1, the value every server has that nobody gave one; give each member its own"}
+	found := Finding{
+		Member: f.Member, Kind: ServerID, Severity: Warns, Subject: "server_id",
+		Text: "server_id is 1, the value every server has that nobody gave one; give each member its own",
+	}
 	if f.ServerID == 0 {
 		found.Severity, found.Text = Refuses, "server_id is 0, with which a server takes part in no replication; give each member its own"
 	}
@@ -126,9 +128,11 @@ func readOnlyAtStart(f Facts) []Finding {
 	if f.is("super_read_only", "ON") && source != "DYNAMIC" && source != "COMPILED" {
 		return nil
 	}
-	found := Finding{Member: f.Member, Kind: ReadOnlyAtStart, Severity: Warns, Subject: "super_read_only",
+	found := Finding{
+		Member: f.Member, Kind: ReadOnlyAtStart, Severity: Warns, Subject: "super_read_only",
 		Text: "nothing makes the server read-only at its start: after a crash it takes writes before its group takes it back, and one such write makes it a stranger for ever",
-		SQL:  "SET PERSIST_ONLY super_read_only = ON"}
+		SQL:  "SET PERSIST_ONLY super_read_only = ON",
+	}
 	if source == "DYNAMIC" {
 		found.Text = "super_read_only is not persisted, and since it was changed at run time the option file cannot be seen from here: unless the file has it, the server takes writes at its start before its group takes it back"
 	} else if f.InGroup() {

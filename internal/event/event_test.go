@@ -106,8 +106,17 @@ func TestGlob(t *testing.T) {
 		pattern, text string
 		want          bool
 	}{
-		{"a", "a", true}, {"a", "ab", false}, {"*", "", true}, {"a*", "abc", true}, {"*c", "abc", true}, {"a*c", "ac", true},
-		{"a*b*c", "axxbyyc", true}, {"a*b*c", "axxcyyb", false}, {"ab*ba", "aba", false}, {"", "a", false}, {"member.*", "membership", false},
+		{"a", "a", true},
+		{"a", "ab", false},
+		{"*", "", true},
+		{"a*", "abc", true},
+		{"*c", "abc", true},
+		{"a*c", "ac", true},
+		{"a*b*c", "axxbyyc", true},
+		{"a*b*c", "axxcyyb", false},
+		{"ab*ba", "aba", false},
+		{"", "a", false},
+		{"member.*", "membership", false},
 	} {
 		if Glob(c.pattern, c.text) != c.want {
 			t.Errorf("Glob(%q, %q) is %v", c.pattern, c.text, !c.want)

@@ -22,7 +22,9 @@ func TestTheGuardLetsOneMemberBootstrap(t *testing.T) {
 				seen("m1", topology.Offline, ours+":1-10", ""),
 				seen("m2", topology.Offline, ours+":1-12", ""),
 				seen("m3", topology.Offline, ours+":1-11", ""),
-			}, Accept{}, "m2",
+			},
+			Accept{},
+			"m2",
 		},
 		{
 			"the one that received most, though it executed less than others",
@@ -30,41 +32,53 @@ func TestTheGuardLetsOneMemberBootstrap(t *testing.T) {
 				seen("m1", topology.Offline, ours+":1-10", ""),
 				seen("m2", topology.Offline, ours+":1-11", ""),
 				seen("m3", topology.Offline, ours+":1-4", ours+":3-15"),
-			}, Accept{}, "m3",
+			},
+			Accept{},
+			"m3",
 		},
 		{
 			"among equals the one with least left to apply",
 			[]topology.Member{
 				seen("m1", topology.Offline, ours+":1-5", ours+":5-15"),
 				seen("m2", topology.Offline, ours+":1-15", ""),
-			}, Accept{}, "m2",
+			},
+			Accept{},
+			"m2",
 		},
 		{
 			"a member in ERROR is in no group and may be the richest",
 			[]topology.Member{
 				seen("m1", topology.Offline, ours+":1-10", ""),
 				seen("m2", topology.Error, ours+":1-20", ""),
-			}, Accept{}, "m2",
+			},
+			Accept{},
+			"m2",
 		},
 		{
 			"a member named as lost is not waited for",
 			[]topology.Member{
 				seen("m1", topology.Down, "", ""), seen("m2", topology.Offline, ours+":1-3", ""),
 				seen("m3", topology.Offline, ours+":1-4", ""),
-			}, Accept{Missing: []string{"m1"}}, "m3",
+			},
+			Accept{Missing: []string{"m1"}},
+			"m3",
 		},
 		{
 			"a member named as lost that answers all the same is asked like the others",
 			[]topology.Member{
 				seen("m1", topology.Offline, ours+":1-9", ""), seen("m2", topology.Offline, ours+":1-3", ""),
-			}, Accept{Missing: []string{"m1"}}, "m1",
+			},
+			Accept{Missing: []string{"m1"}},
+			"m1",
 		},
 		{
 			"a member whose own transactions were given up does not begin",
 			[]topology.Member{
 				seen("m1", topology.Offline, ours+":1-10,"+theirs+":1-2", ""),
 				seen("m2", topology.Offline, ours+":1-10", ""),
-			}, Accept{CloneOver: []string{"m1"}}, "m2",
+			},
+			Accept{CloneOver: []string{"m1"}},
+			"m2",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -131,15 +131,23 @@ func TestHeal(t *testing.T) {
 			p.v.Problems = []topology.Problem{{Kind: topology.Errant, Members: []string{"m3"}, Text: "m3 has 1"}}
 			return p
 		}(), do: Rebuild, member: "m3"},
-		{name: "failed once just now: wait", p: whole().is("m3", topology.Offline, time.Minute).listed("m3", ""),
-			tried: history{"m3": {failed: 1, last: whole().now.Add(-10 * time.Second)}}},
-		{name: "failed once a while ago: again", p: whole().is("m3", topology.Offline, time.Minute).listed("m3", ""),
-			tried: history{"m3": {failed: 1, last: whole().now.Add(-21 * time.Second)}}, do: Rejoin, member: "m3"},
-		{name: "failed three times: a human is asked", p: whole().is("m3", topology.Offline, time.Hour).listed("m3", ""),
-			tried: history{"m3": {failed: 3, last: whole().now.Add(-time.Hour)}}, do: Ask, member: "m3"},
-		{name: "one that cannot be helped does not keep another from help",
+		{
+			name: "failed once just now: wait", p: whole().is("m3", topology.Offline, time.Minute).listed("m3", ""),
+			tried: history{"m3": {failed: 1, last: whole().now.Add(-10 * time.Second)}},
+		},
+		{
+			name: "failed once a while ago: again", p: whole().is("m3", topology.Offline, time.Minute).listed("m3", ""),
+			tried: history{"m3": {failed: 1, last: whole().now.Add(-21 * time.Second)}}, do: Rejoin, member: "m3",
+		},
+		{
+			name: "failed three times: a human is asked", p: whole().is("m3", topology.Offline, time.Hour).listed("m3", ""),
+			tried: history{"m3": {failed: 3, last: whole().now.Add(-time.Hour)}}, do: Ask, member: "m3",
+		},
+		{
+			name:  "one that cannot be helped does not keep another from help",
 			p:     whole().is("m2", topology.Offline, time.Hour).listed("m2", "").is("m3", topology.Offline, time.Hour).listed("m3", ""),
-			tried: history{"m2": {failed: 3}}, do: Rejoin, member: "m3"},
+			tried: history{"m2": {failed: 3}}, do: Rejoin, member: "m3",
+		},
 
 		{name: "majority lost and proven down: go on without it", p: whole().quorum(topology.LostQuorum).
 			is("m2", topology.Unreachable, 4*time.Second, noListener).is("m3", topology.Unreachable, 4*time.Second, noListener).

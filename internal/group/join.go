@@ -291,8 +291,10 @@ func (a *actor) cloned(ctx context.Context, server *mysql.Server, m Known, j pla
 		cancel()
 		switch {
 		case err != nil && !ended.IsZero() && time.Since(ended) > expelLimit:
-			return &plan.HintedError{Err: fmt.Errorf("%s copied all data and stopped, and nothing started it again", m.Name),
-				Hint: "start mysqld on " + m.Name + ", then run the command again; a service manager that restarts it on exit code 16 (MYSQLD_PARENT_PID set) does this by itself"}
+			return &plan.HintedError{
+				Err:  fmt.Errorf("%s copied all data and stopped, and nothing started it again", m.Name),
+				Hint: "start mysqld on " + m.Name + ", then run the command again; a service manager that restarts it on exit code 16 (MYSQLD_PARENT_PID set) does this by itself",
+			}
 		case err != nil:
 			server.Forget()
 		case p.State == "Failed":

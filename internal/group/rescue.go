@@ -111,8 +111,10 @@ func (a *actor) salvage(ctx context.Context, m Known, j plan.Journal) error {
 	}
 	tool, err := a.Binlog()
 	if err != nil {
-		return &plan.HintedError{Err: fmt.Errorf("%s alone has %s, and they cannot be saved: %w", m.Name, describe(own), err),
-			Hint: "install the MySQL client programs on this node"}
+		return &plan.HintedError{
+			Err:  fmt.Errorf("%s alone has %s, and they cannot be saved: %w", m.Name, describe(own), err),
+			Hint: "install the MySQL client programs on this node",
+		}
 	}
 	if err := os.MkdirAll(a.Salvage, 0o700); err != nil {
 		return err

@@ -31,20 +31,23 @@ func TestTheFirstSentenceSaysWhatCanBeLostAndWhatToDo(t *testing.T) {
 			"majority lost", three,
 			with(view(append(online("m1"), seen("m2", topology.Unreachable, "", ""), seen("m3", topology.Unreachable, "", ""))...),
 				func(v *topology.View) { v.Quorum = topology.LostQuorum }),
-			Down, []string{"lost its majority", "m2 is UNREACHABLE"},
+			Down,
+			[]string{"lost its majority", "m2 is UNREACHABLE"},
 		},
 		{
 			"this node sees too little", three,
 			with(view(append(online("m1"), seen("m2", topology.Suspect, "", ""), seen("m3", topology.Suspect, "", ""))...),
 				func(v *topology.View) { v.Quorum = topology.Unsure }),
-			Down, []string{"Too few members answer"},
+			Down,
+			[]string{"Too few members answer"},
 		},
 		{
 			"two groups", three,
 			with(view(online("m1", "m2", "m3")...), func(v *topology.View) {
 				v.Problems = []topology.Problem{{Kind: topology.TwoGroups, Members: []string{"m3"}, Text: "two groups with the name x"}}
 			}),
-			Down, []string{"Two groups with one name", "STOP GROUP_REPLICATION"},
+			Down,
+			[]string{"Two groups with one name", "STOP GROUP_REPLICATION"},
 		},
 		{"a member is out", three, view(append(online("m1", "m2"), seen("m3", topology.Offline, "", ""))...), Degraded, []string{"m3 is OFFLINE", "perdure member rejoin m3"}},
 		{"a member is down", three, view(append(online("m1", "m2"), seen("m3", topology.Down, "", ""))...), Degraded, []string{"m3 is DOWN", "Start or wake mysqld on m3"}},
@@ -57,7 +60,8 @@ func TestTheFirstSentenceSaysWhatCanBeLostAndWhatToDo(t *testing.T) {
 					v.Members[i].Writable = false
 				}
 			}),
-			Down, []string{"no member accepts writes"},
+			Down,
+			[]string{"no member accepts writes"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -167,8 +167,10 @@ func TestJudge(t *testing.T) {
 		},
 		{
 			name: "read-only and offline_mode members are online and take no writes",
-			world: world{"m1": {lists: all3}, "m2": {lists: all3, edit: func(r *Report) { r.SuperReadOnly = true }},
-				"m3": {lists: all3, edit: func(r *Report) { r.OfflineMode = true }}},
+			world: world{
+				"m1": {lists: all3}, "m2": {lists: all3, edit: func(r *Report) { r.SuperReadOnly = true }},
+				"m3": {lists: all3, edit: func(r *Report) { r.OfflineMode = true }},
+			},
 			want: "ONLINE ONLINE ONLINE", quorum: HasQuorum, writable: "m1",
 		},
 		{

@@ -155,7 +155,8 @@ func (s *Server) accessRoutes() {
 	}, doc("make-token", "Make a token; the answer is the only time its secret is shown", access.Admin))
 	huma.Delete(s.huma, "/v1/tokens/{name}", func(ctx context.Context, in *struct {
 		Name string `path:"name"`
-	}) (*struct{}, error) {
+	},
+	) (*struct{}, error) {
 		if err := s.Access.Revoke(ctx, in.Name); err != nil {
 			return nil, huma.Error404NotFound(err.Error())
 		}
@@ -163,7 +164,8 @@ func (s *Server) accessRoutes() {
 	}, doc("revoke-token", "Revoke a token", access.Admin))
 	huma.Get(s.huma, "/v1/audit", func(ctx context.Context, in *struct {
 		Limit int `query:"limit" default:"100" minimum:"1" maximum:"1000000"`
-	}) (*struct{ Body []auditlog.Entry }, error) {
+	},
+	) (*struct{ Body []auditlog.Entry }, error) {
 		all, err := s.Audit.List(ctx, in.Limit)
 		return &struct{ Body []auditlog.Entry }{all}, answer(err)
 	}, doc("list-audit", "The audit log, newest last", access.Admin))

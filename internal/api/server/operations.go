@@ -14,7 +14,8 @@ import (
 func (s *Server) operationRoutes() {
 	huma.Get(s.huma, "/v1/operations", func(ctx context.Context, in *struct {
 		Limit int `query:"limit" default:"20" minimum:"1" maximum:"1000"`
-	}) (*struct{ Body []api.Operation }, error) {
+	},
+	) (*struct{ Body []api.Operation }, error) {
 		plans, err := s.Group.Plans(ctx, in.Limit)
 		if err != nil {
 			return nil, answer(err)
@@ -42,7 +43,8 @@ func (s *Server) getOperation(ctx context.Context, in *struct {
 }) (*struct {
 	Seen string `header:"Perdure-Seen"`
 	Body api.Operation
-}, error) {
+}, error,
+) {
 	type out = struct {
 		Seen string `header:"Perdure-Seen"`
 		Body api.Operation

@@ -72,7 +72,8 @@ func (s *Server) getProxy(ctx context.Context, _ *struct{}) (*struct{ Body api.P
 func (s *Server) sessions(_ context.Context, in *struct {
 	Limit  int  `query:"limit" default:"1000" minimum:"1" maximum:"100000"`
 	Pinned bool `query:"pinned" doc:"Only sessions that cannot move."`
-}) (*struct{ Body []proxy.SessionInfo }, error) {
+},
+) (*struct{ Body []proxy.SessionInfo }, error) {
 	if err := s.needProxy(); err != nil {
 		return nil, err
 	}
@@ -109,7 +110,8 @@ func (s *Server) setWriters(ctx context.Context, in *struct{ Body api.SetWriters
 func (s *Server) drain(ctx context.Context, in *struct {
 	Name string `path:"name"`
 	Body api.Drain
-}) (*struct{ Body api.Drained }, error) {
+},
+) (*struct{ Body api.Drained }, error) {
 	v := s.Watch.View()
 	if _, ok := v.Member(in.Name); !ok {
 		return nil, answer(plan.Refuse("`perdure status` lists the members", "there is no member %s. Nothing was changed.", in.Name))
@@ -151,7 +153,8 @@ func (s *Server) drain(ctx context.Context, in *struct {
 
 func (s *Server) undrain(ctx context.Context, in *struct {
 	Name string `path:"name"`
-}) (*struct{ Body api.Drained }, error) {
+},
+) (*struct{ Body api.Drained }, error) {
 	err := s.change(ctx, func(w *route.Wish) error {
 		if !slices.Contains(w.Drains, in.Name) {
 			return plan.Refuse("`perdure proxy` shows what is drained", "%s is not drained. Nothing was changed.", in.Name)
