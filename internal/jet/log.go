@@ -24,6 +24,8 @@ const (
 	// dedupWindow has to outlive every retry of one Append, not more: who
 	// counts writes is the ledger.
 	dedupWindow = 2 * time.Minute
+	// askLimit bounds questions to the log; a cluster without leader is silent.
+	askLimit = 5 * time.Second
 )
 
 // LogConfig describes one stream.
@@ -71,7 +73,10 @@ func (s *Server) OpenLog(ctx context.Context, cfg LogConfig) (*Log, error) {
 		wake:    newWake(),
 	}
 	for {
-		err := l.find(ctx)
+		// A question asked before there is a leader is never answered.
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		err := l.find(try)
+		cancel()
 		if err == nil {
 			break
 		}
@@ -245,6 +250,8 @@ func full(code int, text string) bool {
 
 // State implements queue.Log.
 func (l *Log) State(ctx context.Context) (queue.LogState, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
 	info, err := l.stream.Info(ctx)
 	if err != nil {
 		return queue.LogState{}, fmt.Errorf("state of log %s: %w", l.cfg.Name, err)
@@ -276,6 +283,8 @@ func (l *Log) Trim(ctx context.Context, before uint64) error {
 	if before <= 1 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
 	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(before)); err != nil {
 		return fmt.Errorf("trimming log %s: %w", l.cfg.Name, err)
 	}

@@ -3,6 +3,7 @@ package jet
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,8 @@ type Server struct {
 	log      *slog.Logger
 	embedded *server.Server // nil when external
 	nc       *nats.Conn
+
+	user, password string // of the embedded server, made anew at every start
 }
 
 // Open starts the embedded server or connects to the external one. It returns
@@ -75,6 +78,7 @@ func (s *Server) startEmbedded(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.user, s.password = opts.Username, opts.Password
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("embedded log server: %w", err)
@@ -123,6 +127,11 @@ func options(cfg Config) (*server.Options, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster.listen: port %q is not a number", port)
 	}
+	// A server that does not listen for clients never links to its peers, in
+	// this version. So it listens where only this machine can come, on a port
+	// nobody is told, for a password that only this process knows.
+	opts.DontListen, opts.Host, opts.Port = false, "127.0.0.1", server.RANDOM_PORT
+	opts.Username, opts.Password = "node", rand.Text()
 	opts.Cluster = server.ClusterOpts{
 		Name: k.Name, Host: host, Port: n,
 		Username: "node", Password: k.Secret, AuthTimeout: 5,
@@ -148,6 +157,9 @@ func (s *Server) connect() (*nats.Conn, error) {
 	addr := ""
 	if s.embedded != nil {
 		opts = append(opts, nats.InProcessServer(s.embedded))
+		if s.user != "" {
+			opts = append(opts, nats.UserInfo(s.user, s.password))
+		}
 	} else {
 		x := s.cfg.External
 		for i, u := range x.URLs {
