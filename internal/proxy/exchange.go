@@ -29,6 +29,7 @@ const (
 // ends the session; everything else has been answered.
 func (s *session) exchange(r *request) error {
 	s.lastNo, s.tries, s.unnamed, s.dying = 0, 0, false, false
+	s.schemaBefore = s.st.schema
 	var deadline int64
 	for {
 		if err := s.ensure(r.svc); err != nil {
@@ -373,6 +374,12 @@ func (s *session) failed(r *request, p []byte) verdict {
 	s.p.m.errors.Add(1)
 	trx := s.inTrans()
 	v := answered
+	if k := r.st.Kind; (k == lexer.Call || k == lexer.Execute) && s.st.schema != s.schemaBefore {
+		// A procedure runs in its own schema, and the server reports that with
+		// its results. When it fails, nothing reports the way back.
+		s.st.schema, s.b.schema = s.schemaBefore, s.schemaBefore
+		s.st.changed(s.b)
+	}
 	switch code {
 	case 3101, 1213:
 		if r.retry && s.mayRetry(trx) {

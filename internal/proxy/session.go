@@ -59,7 +59,9 @@ type session struct {
 	lastNo  uint16 // error number of the last answer, 0 if it was fine
 	tries   int    // of the request in hand
 	unnamed bool   // a change of state was reported without its name
-	dying   bool   // the server said that it shuts down
+	// schemaBefore is the schema when the request in hand began.
+	schemaBefore string
+	dying        bool // the server said that it shuts down
 
 	// Shared from here on.
 	pins     atomicPins

@@ -91,12 +91,12 @@ func (st *state) setNames(clause string) {
 		return
 	}
 	st.names = clause
-	// The clause says these, and better: setting character_set_connection after
-	// it would reset the collation it names.
+	// The clause says these, and better: setting one of them after it would
+	// reset the collation it names.
 	kept := st.vars[:0]
 	for _, v := range st.vars {
 		switch v.name {
-		case "character_set_client", "character_set_connection", "collation_connection":
+		case "character_set_client", "character_set_connection", "character_set_results", "collation_connection":
 		default:
 			kept = append(kept, v)
 		}
@@ -417,6 +417,8 @@ func (s *session) learnSet(st lexer.Stmt, text []byte, nb bool) (p pins) {
 			s.st.setUser(string(t.Name), "")
 			p |= pinVariable
 		case t.Global:
+		case st.Has(lexer.Names) && charsetVar(strings.ToLower(string(t.Name))):
+			p |= pinSetting // set beside NAMES: which of them is last is not known here
 		case !isCarried[strings.ToLower(string(t.Name))] && !bytes.EqualFold(t.Name, []byte("transaction")):
 			p |= pinSetting
 		}

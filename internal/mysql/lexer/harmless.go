@@ -7,7 +7,7 @@ import "strings"
 // server's own functions. What is not here may be a stored function.
 var harmless = func() map[string]bool {
 	m := map[string]bool{}
-	for _, w := range strings.Fields(`
+	for w := range strings.FieldsSeq(`
 AND OR NOT IN XOR AS ON USING VALUES VALUE SET WHERE HAVING SELECT FROM JOIN INTO BY WITH RECURSIVE ALL ANY SOME
 EXISTS BETWEEN LIKE CASE WHEN THEN ELSE UNION EXCEPT INTERSECT OVER PARTITION TABLE KEY INDEX PRIMARY UNIQUE DISTINCT
 LIMIT OFFSET FORCE IGNORE USE INTERVAL DIV MOD IS RETURN OF LATERAL ROW ROWS RANGE WINDOW

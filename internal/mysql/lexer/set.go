@@ -34,7 +34,7 @@ func SetTargets(text []byte, noBackslash bool, visit func(Target)) bool {
 				case scope(t.Name) && (tok == word || tok == quoted || tok == sysVar):
 					t.Global = !session(t.Name)
 					if tok == sysVar {
-						tok = s.next()
+						s.next()
 					}
 					t.Name = s.b[s.at:s.to]
 					tok = s.next()
@@ -98,7 +98,7 @@ func session(w []byte) bool {
 // none that can be repeated.
 func NamesClause(text []byte, noBackslash bool) string {
 	s := scanner{b: text, noBackslash: noBackslash}
-	if s.next() != word || s.next() != word {
+	if s.next() != word || s.next() != word { //nolint:staticcheck // the second call reads the next word
 		return ""
 	}
 	var out strings.Builder

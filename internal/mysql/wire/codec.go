@@ -208,7 +208,7 @@ func KeepTracks(p []byte, ok *OK, keep func(kind byte, item []byte) bool) int {
 		}
 		rest = next
 	}
-	if w == len(list) {
+	if w > 0 && w == len(list) {
 		return len(p)
 	}
 	if w == 0 {
