@@ -46,7 +46,7 @@ func (h held) add(to map[string]map[string]bool, rights, on []string, pass bool)
 	if to[place] == nil {
 		to[place] = map[string]bool{}
 	}
-	for _, right := range strings.Split(strings.Join(rights, " "), ",") {
+	for right := range strings.SplitSeq(strings.Join(rights, " "), ",") {
 		right = strings.TrimSpace(right)
 		if strings.Contains(right, "(") { // only some columns
 			continue
@@ -152,7 +152,7 @@ func like(pattern, s string) bool {
 func split(line string) []string {
 	var words []string
 	start, quote := 0, byte(0)
-	for i := 0; i < len(line); i++ {
+	for i := range len(line) {
 		switch c := line[i]; {
 		case quote != 0:
 			if c == quote {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -41,9 +42,7 @@ func Schema() ([]byte, error) {
 	registry := huma.NewMapRegistry("#/$defs/", huma.DefaultSchemaNamer)
 	root := registry.Schema(reflect.TypeFor[File](), false, "File")
 	defs := map[string]*huma.Schema{}
-	for name, s := range registry.Map() {
-		defs[name] = s
-	}
+	maps.Copy(defs, registry.Map())
 	b, err := json.Marshal(root)
 	if err != nil {
 		return nil, err

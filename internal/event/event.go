@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"maps"
 	"strings"
 	"time"
 )
@@ -41,9 +42,7 @@ func (e Event) With(name, value string) Event {
 		return e
 	}
 	facts := make(map[string]string, len(e.Facts)+1)
-	for k, v := range e.Facts {
-		facts[k] = v
-	}
+	maps.Copy(facts, e.Facts)
 	facts[name] = value
 	e.Facts = facts
 	return e

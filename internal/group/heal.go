@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/perdure/perdure/internal/gtid"
 	"github.com/perdure/perdure/internal/topology"
 )
 
@@ -229,7 +228,7 @@ func healOutage(c Cluster, v *topology.View, now time.Time) Remedy {
 // members that executed others.
 func majority(ms []topology.Member) (lineage string, out []string) {
 	for _, a := range ms {
-		var set gtid.Set = a.Report.Executed
+		set := a.Report.Executed
 		same := 0
 		var others []string
 		for _, b := range ms {

@@ -275,7 +275,7 @@ func (a *actor) cloned(ctx context.Context, server *mysql.Server, m Known, j pla
 		select {
 		case <-ctx.Done():
 			if done != nil {
-				<-done
+				_ = <-done // the statement ends with its context
 			}
 			return context.Cause(ctx)
 		case err := <-done:

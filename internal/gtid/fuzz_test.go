@@ -1,6 +1,7 @@
 package gtid
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -19,7 +20,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := Parse(text)
 		if err != nil {
-			if bad, ok := err.(*SyntaxError); !ok || bad.Offset < 0 || bad.Offset > len(text) {
+			if bad, ok := errors.AsType[*SyntaxError](err); !ok || bad.Offset < 0 || bad.Offset > len(text) {
 				t.Fatalf("error without a place: %v", err)
 			}
 			return

@@ -3,7 +3,6 @@ package lease
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -12,7 +11,7 @@ import (
 	"github.com/perdure/perdure/internal/state"
 )
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 // keep runs a Keeper until the function it returns is called.
 func keep(t *testing.T, s state.Store, cfg Config) (*Keeper, func()) {

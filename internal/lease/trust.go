@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -72,7 +73,7 @@ func (k *Keeper) distrust(cause error) {
 	k.trust.timer.Stop()
 	k.trust.cancel(cause)
 	level := slog.LevelWarn
-	if cause == ErrReleased {
+	if errors.Is(cause, ErrReleased) {
 		level = slog.LevelInfo
 	}
 	k.log.Log(context.Background(), level, "this node must not act any more", "epoch", k.trust.term.Epoch, "err", cause)

@@ -17,6 +17,7 @@ func (s *Server) Variables(ctx context.Context, names ...string) (map[string]str
 	for i, n := range names {
 		args[i] = n
 	}
+	//nolint:gosec // question marks only
 	query := `SELECT VARIABLE_NAME, COALESCE(VARIABLE_VALUE, '') FROM performance_schema.global_variables
 		WHERE VARIABLE_NAME IN (?` + strings.Repeat(",?", max(0, len(names)-1)) + ")"
 	rows, err := s.db.QueryContext(ctx, query, args...)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Part is one thing a process does. Run blocks until ctx ends or it cannot go
@@ -46,7 +47,7 @@ func Parts(ctx context.Context, parts ...Part) error {
 	case e := <-ended:
 		first = fmt.Errorf("%s ended: %w", parts[e.at].Name, orUnasked(e.err))
 	}
-	for i := len(parts) - 1; i >= 0; i-- {
+	for i := range slices.Backward(parts) {
 		stop[i](errStop)
 		<-done[i]
 	}

@@ -1,6 +1,7 @@
 package mysqld
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -40,7 +41,8 @@ func FreePort() (int, error) {
 }
 
 func free(port int) bool {
-	l, err := net.Listen("tcp", net.JoinHostPort(localhost, strconv.Itoa(port)))
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(localhost, strconv.Itoa(port)))
 	if err != nil {
 		return false
 	}

@@ -130,6 +130,7 @@ func (s *Server) launch() (*process, error) {
 		return nil, err
 	}
 	defer log.Close() // the child has its own
+	//nolint:noctx // it outlives the call that starts it; supervise ends it
 	cmd := exec.Command(s.cfg.Binary.Path, "--defaults-file="+filepath.Join(s.cfg.Dir, cnfFile))
 	cmd.Dir = s.cfg.Dir
 	cmd.Env = environment()
