@@ -1,0 +1,168 @@
+package queue_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/perdure/perdure/internal/mysqltest"
+	"github.com/perdure/perdure/internal/queue"
+)
+
+// TestBench prints what the queue costs and gains next to the same writes sent
+// directly, on one server with the durability of production. All rows of a
+// table come from one interleaved run; each is the median of its rounds.
+//
+//	PERDURE_BENCH=queue go test ./internal/queue -run 'TestBench$' -v -timeout 30m
+func TestBench(t *testing.T) {
+	if os.Getenv("PERDURE_BENCH") != "queue" {
+		t.Skip("set PERDURE_BENCH=queue to measure")
+	}
+	p := newPlace(t, mysqltest.Durable(), mysqltest.Settings(map[string]string{
+		"innodb_buffer_pool_size": "1G", "innodb_redo_log_capacity": "2G",
+	}))
+	p.do(t, "CREATE TABLE q.row1k (id BIGINT AUTO_INCREMENT PRIMARY KEY, wid BINARY(16) NOT NULL, body VARBINARY(2000) NOT NULL)")
+	r := newRig(t, p)
+	body := make([]byte, 1024)
+	_, _ = rand.Read(body)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = r.svc.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+
+	f, err := os.Create(filepath.Join(t.TempDir(), "wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := queue.NewGather(&fileLog{f: f}, 1)
+	wg.Go(func() { _ = bare.Run(ctx) })
+	insert := p.sql("INSERT INTO q.row1k (wid, body) VALUES (?, ?)")
+	db := p.member.App(t)
+	db.SetMaxIdleConns(200)
+	stmt, err := db.Prepare(insert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func() queue.Write {
+		id := queue.NewID(time.Now())
+		return sqlWrite("key-"+strconv.Itoa(int(id[15])), insert, id[:], body)
+	}
+	ways := []struct {
+		name string
+		per  int // writes of one call
+		do   func(int) error
+	}{
+		{"bare file, shared flush", 1, func(int) error { return bare.Put(ctx, queue.NewID(time.Now()), body, 1) }},
+		{"direct autocommit INSERT", 1, func(int) error {
+			id := queue.NewID(time.Now())
+			_, err := stmt.Exec(id[:], body)
+			return err
+		}},
+		{"queue, accepted", 1, func(int) error {
+			_, err := r.svc.Submit(ctx, boss, []queue.Write{write()})
+			return err
+		}},
+		{"queue, 100 a request", 100, func(int) error {
+			w := make([]queue.Write, 100)
+			for i := range w {
+				w[i] = write()
+			}
+			_, err := r.svc.Submit(ctx, boss, w)
+			return err
+		}},
+	}
+	rounds := envInt("PERDURE_BENCH_ROUNDS", 3)
+	best := 0.0
+	fmt.Println("accepting (acknowledged writes a second, latency of one call)")
+	for _, clients := range []int{1, 16, 128} {
+		got := make([][]row, len(ways))
+		for range rounds {
+			for i, w := range ways {
+				x, err := drive(clients, time.Second, w.do)
+				if err != nil {
+					t.Fatal(w.name, err)
+				}
+				x.rate *= float64(w.per)
+				got[i] = append(got[i], x)
+			}
+		}
+		for i, w := range ways {
+			m := median(got[i])
+			fmt.Printf("  %4d clients  %-26s %9.0f/s  p50 %-11v p99 %v\n", clients, w.name, m.rate, m.p50.Round(time.Microsecond), m.p99.Round(time.Microsecond))
+			if i == 1 {
+				best = max(best, m.rate)
+			}
+		}
+	}
+	benchApply(t, r, p, insert, body, best)
+}
+
+// benchApply drains what was accepted, between rounds of direct writes.
+func benchApply(t *testing.T, r *rig, p *place, insert string, body []byte, _ float64) {
+	preload := envInt("PERDURE_BENCH_PRELOAD", 40_000)
+	db := p.member.App(t)
+	db.SetMaxIdleConns(200)
+	stmt, err := db.Prepare(insert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var direct, applied []row
+	for range envInt("PERDURE_BENCH_ROUNDS", 3) {
+		stop := r.startApplier(0)
+		r.drained(5 * time.Minute)
+		_ = stop()
+		for range preload / 100 {
+			w := make([]queue.Write, 100)
+			for i := range w {
+				id := queue.NewID(time.Now())
+				w[i] = sqlWrite("key-"+strconv.Itoa(int(id[15])), insert, id[:], body)
+			}
+			r.submit(w...)
+		}
+		bestDirect := row{}
+		for _, clients := range []int{16, 64, 128} {
+			x, err := drive(clients, time.Second, func(int) error {
+				id := queue.NewID(time.Now())
+				_, err := stmt.Exec(id[:], body)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if x.rate > bestDirect.rate {
+				bestDirect = x
+			}
+		}
+		direct = append(direct, bestDirect)
+		began := time.Now()
+		stop = r.startApplier(0)
+		r.drained(5 * time.Minute)
+		applied = append(applied, row{rate: float64(preload) / time.Since(began).Seconds()})
+		_ = stop()
+	}
+	a, d := median(applied).rate, median(direct).rate
+	fmt.Printf("applying (%d writes of 1 KiB, %d rounds): direct autocommit at its best %.0f/s, queue %.0f/s = %.2f times\n",
+		preload, len(applied), d, a, a/d)
+}
+
+func median(rows []row) row {
+	rows = slices.Clone(rows)
+	slices.SortFunc(rows, func(a, b row) int { return int(a.rate - b.rate) })
+	return rows[len(rows)/2]
+}
+
+func envInt(name string, def int) int {
+	if n, err := strconv.Atoi(strings.TrimSpace(os.Getenv(name))); err == nil {
+		return n
+	}
+	return def
+}
