@@ -277,6 +277,10 @@ func (a *actor) configure(ctx context.Context, c Cluster, m Known, s *plan.Step,
 	if err != nil {
 		return err
 	}
+	fleeting, err := server.Fleeting(ctx, ask...)
+	if err != nil {
+		return err
+	}
 	todo := differing(want, have)
 	if s.Before == nil {
 		s.Before = map[string]string{}
@@ -299,6 +303,16 @@ func (a *actor) configure(ctx context.Context, c Cluster, m Known, s *plan.Step,
 			return err
 		}
 		done++
+	}
+	// What is right now must be right after a restart too: somebody may have set
+	// it with SET GLOBAL, or an undo could not take it out of the running server.
+	for _, t := range want {
+		if fleeting[t.name] && sameValue(have[t.name], t.value) {
+			if err := server.PersistOnly(ctx, map[string]string{t.name: t.value}); err != nil {
+				return err
+			}
+			done++
+		}
 	}
 	// Safety rule 1: read-only from the first breath of the next start.
 	if err := server.PersistOnly(ctx, map[string]string{"super_read_only": "ON"}); err != nil {

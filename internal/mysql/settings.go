@@ -36,6 +36,39 @@ func (s *Server) Variables(ctx context.Context, names ...string) (map[string]str
 	return out, s.wrap(ctx, "read its settings", rows.Err())
 }
 
+// Fleeting names those of the settings whose present value would not survive a
+// restart: it was set while the server runs, and something else, or nothing, is
+// persisted.
+func (s *Server) Fleeting(ctx context.Context, names ...string) (map[string]bool, error) {
+	ctx, cancel := bound(ctx)
+	defer cancel()
+	args := make([]any, len(names))
+	for i, n := range names {
+		args[i] = n
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT i.VARIABLE_NAME
+		FROM performance_schema.variables_info i
+		JOIN performance_schema.global_variables g ON g.VARIABLE_NAME = i.VARIABLE_NAME
+		LEFT JOIN performance_schema.persisted_variables p ON p.VARIABLE_NAME = i.VARIABLE_NAME
+		WHERE i.VARIABLE_SOURCE IN ('DYNAMIC', 'PERSISTED')
+		AND NOT COALESCE(CASE p.VARIABLE_VALUE WHEN '1' THEN 'ON' WHEN '0' THEN 'OFF' ELSE p.VARIABLE_VALUE END
+			= CASE g.VARIABLE_VALUE WHEN '1' THEN 'ON' WHEN '0' THEN 'OFF' ELSE g.VARIABLE_VALUE END, FALSE)
+		AND i.VARIABLE_NAME IN (?`+strings.Repeat(",?", max(0, len(names)-1))+")", args...)
+	if err != nil {
+		return nil, s.wrap(ctx, "read its persisted settings", err)
+	}
+	defer func() { _ = rows.Close() }()
+	out := map[string]bool{}
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, s.wrap(ctx, "read its persisted settings", err)
+		}
+		out[name] = true
+	}
+	return out, s.wrap(ctx, "read its persisted settings", rows.Err())
+}
+
 var variableName = regexp.MustCompile(`^[a-z][a-z0-9_.]*$`)
 
 // Persist sets global variables now and for every later start of the server,
