@@ -173,3 +173,14 @@ type Pause struct {
 	By    string    `json:"by,omitempty"`
 	Why   string    `json:"why,omitempty"`
 }
+
+// RetryDeadLetter takes a dead letter up again.
+type RetryDeadLetter struct {
+	Statements []Statement `json:"statements,omitempty" doc:"Statements to use instead of its own. Default: as it is."`
+}
+
+// Statement is SQL with bound values for its question marks.
+type Statement struct {
+	SQL  string `json:"sql"`
+	Args []any  `json:"args,omitempty"`
+}

@@ -79,6 +79,7 @@ func (f *File) check(source []byte) []error {
 	f.checkGroup(c)
 	f.checkMembers(c)
 	f.checkProxy(c)
+	f.checkQueue(c)
 	return c.found
 }
 

@@ -26,6 +26,8 @@ type File struct {
 	Group   api.Group    `yaml:"group,omitempty" json:"group,omitempty" doc:"Settings of the replication group."`
 	Members []api.Member `yaml:"members" json:"members" doc:"The MySQL servers, one to nine."`
 	Proxy   *Proxy       `yaml:"proxy,omitempty" json:"proxy,omitempty" doc:"The proxy of this node. Without this section it runs none."`
+	Queue   *Queue       `yaml:"queue,omitempty" json:"queue,omitempty" doc:"The durable write queue. Without this section there is none."`
+	Streams Streams      `yaml:"streams,omitempty" json:"streams,omitempty" doc:"JetStream, which holds the write queue. Default: embedded, this node alone."`
 
 	path string
 }

@@ -28,12 +28,14 @@ import (
 	"github.com/perdure/perdure/internal/config"
 	"github.com/perdure/perdure/internal/control"
 	"github.com/perdure/perdure/internal/group"
+	"github.com/perdure/perdure/internal/jet"
 	"github.com/perdure/perdure/internal/lease"
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/mysql/mysqld"
 	"github.com/perdure/perdure/internal/pki"
 	"github.com/perdure/perdure/internal/plan"
 	"github.com/perdure/perdure/internal/proxy"
+	"github.com/perdure/perdure/internal/queue"
 	"github.com/perdure/perdure/internal/route"
 	"github.com/perdure/perdure/internal/run"
 	"github.com/perdure/perdure/internal/state"
@@ -62,7 +64,10 @@ type Node struct {
 	group   *group.Group
 	table   *route.Table
 	wish    state.Doc[route.Wish]
-	proxy   *proxy.Proxy // nil where the file asks for none
+	proxy   *proxy.Proxy   // nil where the file asks for none
+	streams *jet.Server    // nil where nothing needs it
+	queue   *queue.Service // nil where the file asks for none
+	targets *targets
 	access  *access.List
 	audit   *auditlog.Log
 	api     *server.Server
@@ -114,14 +119,20 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	if err := n.openProxy(); err != nil {
 		return nil, err
 	}
+	if err := n.openQueue(ctx); err != nil {
+		return nil, err
+	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), n.watch)
 	if n.proxy != nil {
 		metrics.MustRegister(n.proxy)
 	}
+	if n.queue != nil {
+		metrics.MustRegister(n.queue)
+	}
 	n.api = server.New(server.Config{
 		Version: o.Version, Node: f.Node.Name, Access: n.access, Audit: n.audit, Group: n.group, Watch: n.watch, Open: n.Open,
-		Proxy: n.proxy, Route: n.table, Wish: n.wish, Obey: n.obey,
+		Proxy: n.proxy, Route: n.table, Wish: n.wish, Obey: n.obey, Queue: n.queue,
 		Metrics: metrics, Log: n.log.With("part", "api"),
 	})
 	return n, nil
@@ -288,12 +299,19 @@ func (n *Node) Run(ctx context.Context) error {
 		{Name: "api", Run: func(ctx context.Context) error { return n.api.Serve(ctx, n.listen, n.cert) }},
 	}
 	// Last to start and first to stop: clients leave before what they stand on.
-	return run.Parts(ctx, append(parts, n.routing()...)...)
+	parts = append(parts, n.routing()...)
+	return run.Parts(ctx, append(parts, n.queueing()...)...)
 }
 
 func (n *Node) close() {
 	if n.listen != nil {
 		_ = n.listen.Close()
+	}
+	if n.targets != nil {
+		n.targets.close()
+	}
+	if n.streams != nil {
+		n.streams.Close()
 	}
 	if n.control != nil {
 		n.control.Close()

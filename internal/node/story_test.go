@@ -21,6 +21,7 @@ func TestTheLifeOfACluster(t *testing.T) {
 	t.Parallel()
 	servers := mysqltest.Start(t, 4)
 	s := newSite(t, servers)
+	s.group.ExpelTimeout = new(0) // a killed member is out after 7 s, not after 22
 	n := s.serve(t, "node", "m1", "m2", "m3")
 	began := time.Now()
 	o, err := n.Apply(t.Context(), s.wish("m1", "m2", "m3"))
@@ -28,7 +29,7 @@ func TestTheLifeOfACluster(t *testing.T) {
 	t.Logf("three members ONLINE after %.1f s", time.Since(began).Seconds())
 	table(t, servers[0])
 	three := s.members("m1", "m2", "m3")
-	l := &life{site: s, node: n, three: three}
+	l := &life{top: t, site: s, node: n, three: three}
 	for _, chapter := range []struct {
 		name string
 		tell func(*testing.T, *life)
@@ -55,6 +56,7 @@ func TestTheLifeOfACluster(t *testing.T) {
 }
 
 type life struct {
+	top   *testing.T // what outlives a chapter belongs to it
 	site  *site
 	node  *served
 	three []*mysqltest.Member
@@ -224,6 +226,8 @@ func aMemberIsStopped(t *testing.T, l *life) {
 	if got := one(t, l.site.servers["m3"].Root(t), "select @@group_replication_member_expel_timeout"); got != "4" {
 		t.Errorf("the member that was out has the old setting: %s", got)
 	}
+	o, err = l.node.Apply(t.Context(), l.site.wish("m1", "m2", "m3"))
+	l.node.done(t, o, err)
 	sameEverywhere(t, l.three, nil)
 }
 
@@ -277,7 +281,7 @@ func noSecondGroup(t *testing.T, l *life) {
 	refused(t, err, "the file does not name")
 	fresh.stop()
 
-	l.node = l.site.serve(t, "node", "m1", "m2", "m3")
+	l.node = l.site.serve(l.top, "node", "m1", "m2", "m3")
 	l.node.until(t, 20*time.Second, "the group seen", is("m2", topology.Online))
 	for _, m := range l.site.members("m1", "m4") {
 		if in := one(t, m.Root(t), "select count(*) from performance_schema.replication_group_members where member_state <> 'OFFLINE'"); in != "0" {
@@ -285,7 +289,8 @@ func noSecondGroup(t *testing.T, l *life) {
 		}
 	}
 	o, err := l.node.Member(t.Context(), "rejoin", "m1", api.Ask{})
-	l.node.done(t, o, err)
+	o = l.node.done(t, o, err)
+	t.Log(story(o))
 	sameEverywhere(t, l.three, nil)
 }
 

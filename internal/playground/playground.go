@@ -253,9 +253,11 @@ func (p *play) stopServers() {
 
 // writeConfig writes the perdure.yaml that a person would have written.
 func (p *play) writeConfig() (*config.File, error) {
-	passwordFile := filepath.Join(p.Dir, "mysql.password")
-	if err := os.WriteFile(passwordFile, []byte(p.secrets.node+"\n"), 0o600); err != nil {
-		return nil, err
+	passwordFile, applyFile := filepath.Join(p.Dir, "mysql.password"), filepath.Join(p.Dir, "apply.password")
+	for file, secret := range map[string]string{passwordFile: p.secrets.node, applyFile: p.secrets.apply} {
+		if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+			return nil, err
+		}
 	}
 	port, err := mysqld.FreePort()
 	if err != nil {
@@ -277,6 +279,7 @@ func (p *play) writeConfig() (*config.File, error) {
 		}
 		fmt.Fprintf(&b, "  %s: 127.0.0.1:%d\n", mode, port)
 	}
+	fmt.Fprintf(&b, "queue:\n  user: %s\n  password: %q\n  max_bytes: 1073741824\n%s", applyUser, "file:"+applyFile, operations)
 	path := filepath.Join(p.Dir, "perdure.yaml")
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		return nil, err

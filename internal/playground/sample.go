@@ -17,13 +17,15 @@ const (
 	nodeUser = "perdure"
 	appUser  = "app"
 	database = "shop"
+	// applyUser applies queued writes: its own tables, and rows of the shop.
+	applyUser = "perdure_apply"
 )
 
 // secrets are the passwords of a playground, made for it alone.
-type secrets struct{ root, node, app string }
+type secrets struct{ root, node, app, apply string }
 
 func newSecrets() secrets {
-	return secrets{root: mysqld.NewPassword(), node: mysqld.NewPassword(), app: mysqld.NewPassword()}
+	return secrets{root: mysqld.NewPassword(), node: mysqld.NewPassword(), app: mysqld.NewPassword(), apply: mysqld.NewPassword()}
 }
 
 // accounts exist on every server from its first start: the node's with what
@@ -36,6 +38,10 @@ func (s secrets) accounts() []mysqld.Account {
 			{Privileges: "REPLICATION SLAVE, BACKUP_ADMIN, CONNECTION_ADMIN", MayGrant: true},
 			{Privileges: "SELECT", On: "performance_schema.*"},
 			{Privileges: "INSERT, DELETE", On: "mysql.component"},
+		}},
+		{User: applyUser, Password: s.apply, RequireTLS: true, Grants: []mysqld.Grant{
+			{Privileges: "CREATE, SELECT, INSERT, UPDATE, DELETE", On: "perdure.*"},
+			{Privileges: "SELECT, INSERT, UPDATE, DELETE", On: database + ".*"},
 		}},
 		{User: appUser, Password: s.app, Grants: []mysqld.Grant{{
 			Privileges: "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE TEMPORARY TABLES, " +
@@ -57,6 +63,29 @@ var sample = []string{
 		KEY (customer_id), FOREIGN KEY (customer_id) REFERENCES customers (id))`,
 	`CREATE TABLE IF NOT EXISTS accounts (id INT NOT NULL PRIMARY KEY, balance BIGINT NOT NULL)`,
 }
+
+// operations are queued writes to try: one that must change exactly two rows,
+// and one that adds a row.
+const operations = `  operations:
+    - name: transfer
+      about: Move cents from one account to another.
+      key: accounts
+      params:
+        - {name: from, type: int, min: 1}
+        - {name: to, type: int, min: 1}
+        - {name: cents, type: int, min: 1, max: 1000000}
+      statements:
+        - {sql: "UPDATE shop.accounts SET balance = balance - :cents WHERE id = :from AND balance >= :cents", rows: 1}
+        - {sql: "UPDATE shop.accounts SET balance = balance + :cents WHERE id = :to", rows: 1}
+    - name: order
+      about: Place an order.
+      key: "customer-{customer}"
+      params:
+        - {name: customer, type: int, min: 1}
+        - {name: cents, type: int, min: 0}
+      statements:
+        - {sql: "INSERT INTO shop.orders (customer_id, placed, cents) VALUES (:customer, NOW(), :cents)", rows: 1}
+`
 
 // loadSample fills the sample database through a member that accepts writes,
 // and waits until every member has it.

@@ -32,6 +32,12 @@ func (p *play) tour(e Endpoints) {
 		"  " + me + " member stop " + last.Name,
 		"  " + me + " member start " + last.Name,
 		"",
+		"Hand in a write that is never lost and applied once, whatever you kill:",
+		"",
+		fmt.Sprintf(`  curl --cacert %s -H "Authorization: Bearer %s" -H "Content-Type: application/json" \`, e.CA, e.Token),
+		fmt.Sprintf(`    -d '{"operation":"transfer","params":{"from":1,"to":2,"cents":5},"wait":"applied"}' %s/v1/writes`, e.API),
+		"  " + me + " queue status",
+		"",
 		"Everything else a program needs is in " + filepath.Join(p.Dir, "endpoints.json") + ". Ctrl-C ends it all.",
 		"",
 	}

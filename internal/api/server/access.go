@@ -80,7 +80,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		r = r.WithContext(context.WithValue(r.Context(), identity{}, t))
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	limit := int64(maxBody)
+	if pattern == "POST /v1/writes" {
+		limit = maxWrites
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	if needed == access.Operator && r.Method != http.MethodGet || needed == access.Admin {
 		w = &audited{ResponseWriter: w, note: func(status int) { s.note(r, t.Name, status) }}
 	}

@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,6 +27,7 @@ import (
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/plan"
 	"github.com/perdure/perdure/internal/proxy"
+	"github.com/perdure/perdure/internal/queue"
 	"github.com/perdure/perdure/internal/route"
 	"github.com/perdure/perdure/internal/state"
 	"github.com/perdure/perdure/internal/topology"
@@ -44,6 +47,7 @@ type Config struct {
 	Route   *route.Table
 	Wish    state.Doc[route.Wish]
 	Obey    func(route.Wish) // follows a wish at once, on this node
+	Queue   *queue.Service   // nil where this node has none
 	Metrics prometheus.Gatherer
 	Log     *slog.Logger
 }
@@ -75,6 +79,8 @@ func New(c Config) *Server {
 	s.checkRoutes()
 	s.proxyRoutes()
 	s.accessRoutes()
+	s.writeRoutes()
+	s.queueRoutes()
 	s.handle("GET /livez", access.Nobody, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	s.handle("GET /readyz", access.Nobody, s.ready)
 	if c.Metrics != nil {
@@ -84,14 +90,15 @@ func New(c Config) *Server {
 	return s
 }
 
-// schemaName keeps the members of a spec and the members of a View apart.
+// schemaName keeps apart what several packages call alike, such as the members
+// of a spec and those of a View.
 func schemaName(t reflect.Type, hint string) string {
 	name := huma.DefaultSchemaNamer(t, hint)
-	for t.Kind() == reflect.Pointer {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
-	if t == reflect.TypeFor[topology.Member]() {
-		return "Seen" + name
+	if pkg := path.Base(t.PkgPath()); t.Name() != "" && pkg != "api" && pkg != "server" && strings.Contains(t.PkgPath(), "perdure") {
+		return strings.ToUpper(pkg[:1]) + pkg[1:] + name
 	}
 	return name
 }

@@ -1,0 +1,195 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure/internal/envelope"
+	"github.com/perdure/perdure/internal/jet"
+	"github.com/perdure/perdure/internal/mysql"
+	"github.com/perdure/perdure/internal/queue"
+	"github.com/perdure/perdure/internal/route"
+	"github.com/perdure/perdure/internal/run"
+)
+
+// openStreams opens JetStream, which holds the write queue.
+func (n *Node) openStreams(ctx context.Context) error {
+	c := n.file.Streams
+	cfg := jet.Config{Name: n.file.Node.Name, Dir: filepath.Join(n.file.Node.Data, "streams")}
+	switch {
+	case len(c.URLs) > 0:
+		cfg.External = &jet.External{URLs: c.URLs, Credentials: c.Creds}
+	case len(c.Peers) > 0:
+		secret, err := n.file.Secret(c.Secret)
+		if err != nil {
+			return err
+		}
+		mutual, err := n.peerTLS()
+		if err != nil {
+			return err
+		}
+		cfg.Cluster = &jet.Cluster{Name: n.file.Cluster, Listen: c.Listen, Peers: c.Peers, Secret: secret, TLS: mutual}
+	}
+	var err error
+	n.streams, err = jet.Open(ctx, cfg, n.log.With("part", "streams"))
+	return err
+}
+
+// peerTLS is with which nodes know each other: the control store's files.
+func (n *Node) peerTLS() (*tls.Config, error) {
+	c := n.file.Control
+	cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("control.cert: %w", err)
+	}
+	pem, err := os.ReadFile(c.CA)
+	if err != nil {
+		return nil, fmt.Errorf("control.ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("control.ca: %s holds no certificate", c.CA)
+	}
+	return &tls.Config{
+		Certificates: []tls.Certificate{cert}, RootCAs: pool, ClientCAs: pool,
+		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
+	}, nil
+}
+
+// openQueue opens the write queue, if the file asks for one.
+func (n *Node) openQueue(ctx context.Context) error {
+	c := n.file.Queue
+	if c == nil {
+		return nil
+	}
+	if err := n.openStreams(ctx); err != nil {
+		return err
+	}
+	password, err := n.file.Secret(c.Password)
+	if err != nil {
+		return err
+	}
+	keys, err := envelope.LoadOrCreate(cmp.Or(c.Keys, filepath.Join(n.file.Node.Data, "queue.keys")))
+	if err != nil {
+		return err
+	}
+	ops, err := queue.NewOperations(c.Operations)
+	if err != nil {
+		return err
+	}
+	replicas := n.file.Streams.Replicas
+	if replicas == 0 && len(n.file.Streams.Peers) > 0 {
+		replicas = 3
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("the streams' nodes have no quorum after 30 s"))
+	defer cancel()
+	log, err := n.streams.OpenLog(limited, jet.LogConfig{Name: "writes", Replicas: replicas, MaxBytes: c.MaxBytes})
+	if err != nil {
+		return fmt.Errorf("open the write queue's log: %w", err)
+	}
+	n.targets = &targets{table: n.table, login: mysql.Login{User: c.User, Password: password, TLS: n.login.TLS}, open: map[string]*sql.DB{}}
+	n.queue, err = queue.New(queue.Config{
+		Log: log, Seal: keys, Operations: ops, Window: time.Duration(c.Window), Route: n.targets,
+		Flights: max(1, replicas), // a replicated log gains from more than one frame on its way
+		Apply:   queue.ApplierConfig{Partitions: c.Partitions, Park: c.Park, Keep: time.Duration(c.Keep)},
+		Logger:  n.log.With("part", "queue"),
+	})
+	return err
+}
+
+// applyWrites runs the applier while this node holds the lease.
+func (n *Node) applyWrites(ctx context.Context) error {
+	for {
+		held, term, err := n.lease.Hold(ctx)
+		if err != nil {
+			return err
+		}
+		err = n.queue.Applier.Run(held, term.Epoch)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n.log.Warn("writes are not applied by this node any more", "epoch", term.Epoch, "err", err)
+		select { // a lasting trouble must not spin
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// queueing are the parts of the write queue.
+func (n *Node) queueing() []run.Part {
+	if n.queue == nil {
+		return nil
+	}
+	return []run.Part{{Name: "queue", Run: n.queue.Run}, {Name: "applier", Run: n.applyWrites}}
+}
+
+// targets says to which member queued writes go: the same for all partitions,
+// and the same as long as it takes writes. Two members at once would certify
+// against each other, and a write could miss the one before it.
+type targets struct {
+	table *route.Table
+	login mysql.Login
+
+	mu   sync.Mutex
+	last string
+	open map[string]*sql.DB // by member
+}
+
+// Writer implements queue.Route.
+func (t *targets) Writer(context.Context) (queue.Target, error) {
+	p := t.table.Plan()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := p.Member(t.last)
+	if m == nil || !m.Serves(route.Write) {
+		m = nil
+		for _, o := range p.Members { // by name: every node would choose the same
+			if o.Serves(route.Write) {
+				m = o
+				break
+			}
+		}
+	}
+	if m == nil {
+		return queue.Target{}, errors.New("no member takes writes")
+	}
+	if t.open[m.Name] == nil {
+		l := t.login
+		l.Address = m.Address
+		if l.TLS != nil {
+			host, _, err := net.SplitHostPort(m.Address)
+			if err != nil {
+				return queue.Target{}, err
+			}
+			l.TLS = l.TLS.Clone()
+			l.TLS.ServerName = host
+		}
+		db, err := queue.OpenTarget(l)
+		if err != nil {
+			return queue.Target{}, err
+		}
+		t.open[m.Name] = db
+	}
+	t.last = m.Name
+	return queue.Target{Member: m.Name, DB: t.open[m.Name]}, nil
+}
+
+func (t *targets) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, db := range t.open {
+		_ = db.Close()
+	}
+}
