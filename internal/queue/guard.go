@@ -169,7 +169,9 @@ func (c *compiled) write(sql string, toks []token) string {
 	b.Grow(len(sql))
 	end := 0
 	for i, t := range toks {
-		if i > 0 && t.pos > end {
+		// Two minuses that touched would open a comment where one behind them
+		// was taken out.
+		if i > 0 && (t.pos > end || t.text == "-" && toks[i-1].text == "-") {
 			b.WriteByte(' ')
 		}
 		switch t.kind {

@@ -16,8 +16,9 @@ func TestStatementsThatMayBeQueued(t *testing.T) {
 		"REPLACE INTO db.t SET a=NOW(6), b=RAND()":                        "REPLACE INTO db.t SET a=NOW(6), b=RAND()",
 		"DELETE FROM t ORDER BY id LIMIT ?":                               "DELETE FROM t ORDER BY id LIMIT @",
 		"WITH x AS (SELECT 1) DELETE FROM t WHERE a IN (SELECT * FROM x)": "WITH x AS (SELECT 1) DELETE FROM t WHERE a IN (SELECT * FROM x)",
-		"INSERT INTO t SELECT a--1, 1e-5, .5, t.1a, 0x1f FROM s":          "INSERT INTO t SELECT a--1, 1e-5, .5, t.1a, 0x1f FROM s",
+		"INSERT INTO t SELECT a--1, 1e-5, .5, t.1a, 0x1f FROM s":          "INSERT INTO t SELECT a- -1, 1e-5, .5, t.1a, 0x1f FROM s",
 		"UPDATE users SET user = 'x', version = 2, sys = 1":               "UPDATE users SET user = 'x', version = 2, sys = 1",
+		"DELETE FROM t WHERE a=1--/**/ 2 AND b=?":                         "DELETE FROM t WHERE a=1- - 2 AND b=@",
 		"INSERT INTO t (a) VALUES (LAST_INSERT_ID())":                     "INSERT INTO t (a) VALUES (LAST_INSERT_ID())",
 	} {
 		c, p := guard(in, allow{})
