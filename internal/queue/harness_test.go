@@ -24,8 +24,6 @@ import (
 	"github.com/perdure/perdure/internal/queue"
 )
 
-func TestMain(m *testing.M) { mysqltest.Main(m) }
-
 // place is a schema of its own on a server that is open for writes. Statements
 // in tests say q for it.
 type place struct {
