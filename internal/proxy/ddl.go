@@ -3,11 +3,13 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/perdure/perdure/internal/mysql/lexer"
 	"github.com/perdure/perdure/internal/mysql/wire"
 	"github.com/perdure/perdure/internal/route"
+	"github.com/perdure/perdure/internal/topology"
 )
 
 // schemaLock is the user-level lock, held on the member that runs changes of
@@ -75,14 +77,38 @@ func (s *session) schemaGate(plan *route.Plan) (open func(), err error) {
 	if err := s.p.quiesce(s, on); err != nil {
 		return open, err
 	}
-	if s.fixed() && s.b.seat.name != on {
-		// It cannot leave its member, so it has to see what the others did first.
-		if err := s.catchUp(on, s.b.seat.name); err != nil {
-			return open, err
+	// What the others committed before has to be applied where the change runs:
+	// rows written under the old schema do not fit into the new one, and a member
+	// that meets such rows leaves the group.
+	target := on
+	if s.fixed() && s.b != nil {
+		target = s.b.seat.name // it cannot leave its member
+	}
+	if err := s.gather(target); err != nil {
+		return open, err
+	}
+	undo = append(undo, s.spreadSchema)
+	return open, nil
+}
+
+// gather waits until a member has applied everything the others have.
+func (s *session) gather(to string) error {
+	if s.cred == nil {
+		return nil // it cannot open a second connection
+	}
+	for _, m := range s.p.route.Plan().Members {
+		if m.Name == to || m.State != topology.Online {
+			continue
+		}
+		a, err := s.aside(m.Name, "SELECT @@GLOBAL.gtid_executed")
+		if err != nil {
+			return fmt.Errorf("before a change of schema: ask %s what it has: %w", m.Name, err)
+		}
+		if err := s.waitApplied(to, strings.ReplaceAll(string(a.Rows[0][0]), "\n", "")); err != nil {
+			return err
 		}
 	}
-	undo = append(undo, func() { s.spreadSchema() })
-	return open, nil
+	return nil
 }
 
 // commitFirst ends an open transaction, as the change of schema would.
@@ -129,42 +155,55 @@ func (s *session) lockSchema(on string) (unlock func(), err error) {
 	}, nil
 }
 
-// catchUp waits until one member has applied everything another has.
-func (s *session) catchUp(from, to string) error {
-	if s.cred == nil {
-		return nil
-	}
-	a, err := s.aside(from, "SELECT @@GLOBAL.gtid_executed")
-	if err != nil {
-		return err
-	}
-	return s.waitApplied(to, string(a.Rows[0][0]))
-}
-
+// waitApplied waits until a member has applied a set of transactions. It gives
+// up only when the member is out of the group or the session ends: going on too
+// early costs the group a member, waiting costs time.
 func (s *session) waitApplied(member, gtid string) error {
-	a, err := s.aside(member, fmt.Sprintf("SELECT WAIT_FOR_EXECUTED_GTID_SET('%s',%d)", gtid, int(s.p.cfg.HoldLimit.Seconds())))
-	if err != nil {
-		return err
+	const turn = 5 * time.Second
+	for began := time.Now(); ; {
+		plan := s.p.route.Plan()
+		m := plan.Member(member)
+		if m == nil || m.State != topology.Online && m.State != topology.Suspect {
+			return fmt.Errorf("member %s: %w", member, errBehind)
+		}
+		a, err := s.aside(member, fmt.Sprintf("SELECT WAIT_FOR_EXECUTED_GTID_SET('%s',%d)", gtid, int(turn.Seconds())))
+		switch {
+		case err == nil && string(a.Rows[0][0]) == "0":
+			return nil
+		case err == nil:
+			s.p.log.Warn("a change of schema waits for a member to catch up", "member", member, "for", time.Since(began).Round(time.Second))
+			if s.ended() || s.p.leaving.Load() {
+				return errClosed
+			}
+		default:
+			t := time.NewTimer(100 * time.Millisecond)
+			select {
+			case <-plan.Changed():
+			case <-t.C:
+			case <-s.quit:
+			}
+			t.Stop()
+			if s.ended() || s.p.leaving.Load() {
+				return errClosed
+			}
+		}
 	}
-	if string(a.Rows[0][0]) != "0" {
-		return fmt.Errorf("member %s: %w", member, errBehind)
-	}
-	return nil
 }
 
 // spreadSchema waits until the other members have applied the change, so that
-// the next one, or a write that follows on another member, finds it there.
+// no write that follows there is made under the old schema.
 func (s *session) spreadSchema() {
 	if len(s.st.gtid) == 0 || s.cred == nil {
 		return
 	}
 	gtid := string(s.st.gtid)
+	h := s.helper() // the client may leave; this has to be waited for all the same
 	for _, m := range s.p.route.Plan().Members {
-		if m.Name == s.st.wrote || m.Lost() || m.State != "ONLINE" {
+		if m.Name == s.st.wrote || m.State != topology.Online && m.State != topology.Suspect {
 			continue
 		}
-		if err := s.waitApplied(m.Name, gtid); err != nil {
-			s.p.log.Warn("a member was slow to apply a change of schema", "member", m.Name, "err", err)
+		if err := h.waitApplied(m.Name, gtid); err != nil {
+			s.p.log.Warn("a member left before it applied a change of schema", "member", m.Name, "err", err)
 		}
 	}
 }

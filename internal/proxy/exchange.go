@@ -398,13 +398,11 @@ func (s *session) failed(r *request, p []byte) verdict {
 	case 3100:
 		s.trxOver()
 	case 1290:
-		if !s.fixed() && bytes.Contains(p, []byte("read-only")) {
+		if bytes.Contains(p, []byte("read-only")) {
 			v = s.readOnly(r)
 		}
 	case 1836, 3032:
-		if !s.fixed() {
-			v = s.readOnly(r)
-		}
+		v = s.readOnly(r)
 	case 1053:
 		v = s.interrupted()
 	}
@@ -428,12 +426,17 @@ func (s *session) mayRetry(trx bool) bool {
 	return s.req.ps == nil || !s.req.ps.long
 }
 
-// readOnly decides about a member that does not take writes.
+// readOnly decides about a member that does not take writes. A transaction that
+// meets one cannot be finished there; leaving rolls it back.
 func (s *session) readOnly(r *request) verdict {
-	if s.l.Mode == ReadOnly {
+	switch {
+	case s.l.Mode == ReadOnly:
 		return answered // the client is on the reader by its own choice
-	}
-	if s.svc == route.Read {
+	case s.inTrans() && s.pins.load()&^brief == 0 && !commits(r.st) && s.status&wire.StatusInTransReadOnly == 0:
+		return lost
+	case s.fixed():
+		return answered
+	case s.svc == route.Read:
 		r.svc = route.Write // the statement turned out to write
 	}
 	return elsewhere

@@ -95,6 +95,12 @@ func (p *Proxy) lookIdle(s *session, now int64) {
 	}
 }
 
+// helper is a session of the same user that has no client and never ends: for
+// what is done beside a session, or after it.
+func (s *session) helper() *session {
+	return &session{p: s.p, l: s.l, user: s.user, cred: s.cred, key: s.key, quit: make(chan struct{})}
+}
+
 // stop ends the statement a session runs. It is called beside the session, so it
 // uses a copy of what it needs.
 func (s *session) stop(cut bool) {
@@ -105,8 +111,7 @@ func (s *session) stop(cut bool) {
 		return
 	}
 	if s.cred != nil {
-		helper := &session{p: s.p, l: s.l, user: s.user, cred: s.cred, key: s.key, quit: make(chan struct{})}
-		if err := helper.killThread(b, true); err != nil {
+		if err := s.helper().killThread(b, true); err != nil {
 			s.p.log.Warn("could not stop a statement", "session", s.id, "member", b.seat.name, "err", err)
 		}
 	}

@@ -1,0 +1,98 @@
+// Package proxy accepts MySQL clients, brings them to a member, and keeps them
+// when members die, move or are upgraded.
+//
+// # One client, one goroutine
+//
+// A session alternates: one request from the client, one answer from a member.
+// There is no second goroutine, no channel and no lock between the two, and no
+// memory is allocated per query. Answers are passed on as they arrive; only the
+// packets that end a result are looked at (wire.Tracker). Everything that is a
+// matter of time (limits, idle clients, clients that left, balance) is one sweep
+// over all sessions; everything that is a matter of the View is one comparison
+// of a pointer per request. A session that waits for its client is woken by
+// setting its read deadline into the past.
+//
+// # States
+//
+//	GREETING ─► signed in ─► DETACHED ◄─► ATTACHED ─► IN TRANSACTION ─► …
+//	                             ▲            │
+//	                             └── HELD ◄───┘        TUNNEL (no way back)
+//
+// Detached sessions have no server connection and get one with their next
+// request. A session leaves its connection only outside of a transaction and
+// only if nothing pins it.
+//
+// # What is carried along
+//
+// Schema, the session variables in the list named carried, NAMES with collation,
+// roles, user variables, LAST_INSERT_ID, COM_SET_OPTION, and prepared statements
+// with their parameter types. Servers report most of it in their answers; a
+// small lexer sees what they do not report. Restoring it is one write of
+// [reset][init db][set …][role][wait for GTID] and one round trip. Values of
+// user variables that were set to literals are known; of others the old member
+// is asked on a planned move.
+//
+// Before a session works on another member than the one it wrote on, that member
+// has to have applied what it wrote.
+//
+// # Pins
+//
+// What cannot be carried keeps the session where it is, with a reason that
+// Sessions and the metrics show together with the digest of the statement:
+// temporary tables, GET_LOCK, LOCK TABLES, HANDLER, text PREPARE, XA, open
+// cursors, variables we do not carry, a client that tracks its session itself,
+// and a sign-in for which we hold no password.
+//
+// # Promises
+//
+//   - An answer goes to the client whose request it answers, or to nobody: a
+//     connection with an answer outstanding is never given to another session.
+//   - A request is run again only if it cannot have been understood, if the
+//     server said that it did nothing, or if it plainly only reads. Autocommit
+//     writes that lost certification are tried again, a bounded number of times.
+//   - A transaction that was certainly rolled back is reported as error 1213,
+//     because what to do is the same. An outcome nobody knows is reported as
+//     error 1053 that says so. Both leave the session usable.
+//   - State that is lost with a member and cannot be made again ends the session,
+//     after an error that says what was lost.
+//   - Waiting has limits: HoldLimit for a member, BorrowTimeout for a connection.
+//   - A member is given up for lost by the View, not by one broken connection;
+//     trouble of our own only makes others preferred for a second, and makes
+//     watch look again.
+//
+// # Changes of schema
+//
+// Two changes of schema at once, or one beside writes made under the old schema
+// on other members, throw members out of a multi-primary group. So where several
+// members take writes, a change of schema
+//
+//  1. waits for its turn in this process, then for the user-level lock
+//     "perdure.schema" on the member with the lowest name: the same one in
+//     every proxy that sees the same View;
+//  2. sends all writes of this proxy to that member and waits until no
+//     transaction of another session is open elsewhere (DrainLimit, else error
+//     1205 and nothing was changed);
+//  3. waits until that member has applied what the others committed;
+//  4. runs, answers its client, and
+//  5. lets go only when every member of the group has applied it.
+//
+// Between proxies step 1 is all there is: writes that other proxies send to
+// other members while a change runs are not held. Pin the writers (SetWriters)
+// for the time of a migration if there is more than one proxy.
+//
+// # Splitting
+//
+// On a split listener a statement goes to a reader if it plainly only reads and
+// does not ask for anything a connection remembers; START TRANSACTION READ ONLY
+// goes there too. A comment /* perdure:writer */ (or reader), or the query
+// attribute perdure.route, decides otherwise. A reader that is more than a second
+// behind what the session wrote is passed over for the writer.
+//
+// # Pooling
+//
+// Connections are shared by sessions with the same user, secret, capabilities
+// that shape the protocol, collation and connection attributes. With
+// PerConnection they change hands, reset, when a client leaves; with
+// PerTransaction after every transaction. A connection whose last session comes
+// back is used as it is.
+package proxy
