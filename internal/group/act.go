@@ -213,7 +213,7 @@ func (a *actor) bootstrap(ctx context.Context, c Cluster, m Known, s *plan.Step,
 		return err
 	}
 	if err := server.Bootstrap(ctx); err != nil {
-		return a.withLog(err, m)
+		return a.withLog(ctx, err, m)
 	}
 	return a.opened(ctx, m, j)
 }
@@ -381,8 +381,19 @@ func (a *actor) trusted(ctx context.Context) error {
 	return nil
 }
 
-// withLog says where the server wrote the reason of a failure: START
+// withLog adds what the server wrote to its error log to a failure: START
 // GROUP_REPLICATION itself only says that it failed.
-func (a *actor) withLog(err error, m Known) error {
-	return &plan.HintedError{Err: err, Hint: "the reason is in the error log of " + m.Name + ": `perdure check --member " + m.Name + "`"}
+func (a *actor) withLog(ctx context.Context, err error, m Known) error {
+	if server, e := a.server(m); e == nil {
+		ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookLimit)
+		defer cancel()
+		if said, e := server.LoggedErrors(ask, logAge); e == nil && said != "" {
+			err = fmt.Errorf("%w; its error log says: %s", err, said)
+		}
+	}
+	return &plan.HintedError{Err: err, Hint: "if the cause cannot be removed: `perdure member rejoin " + m.Name + " --clone-over " + m.Name + "` replaces its data with a copy"}
 }
+
+// logAge is how old lines of the error log may be to explain a failure: a START
+// that waits for a group takes a minute.
+const logAge = 70 * time.Second

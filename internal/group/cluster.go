@@ -30,6 +30,20 @@ type Cluster struct {
 	Spec    api.Group `json:"spec"` // settings in force, defaults filled in
 	Members []Known   `json:"members"`
 	Stopped bool      `json:"stopped,omitempty"` // a human stopped the whole group
+	// Former are names the group had before it went on without something that
+	// was given up: see fork.
+	Former []string `json:"former,omitempty"`
+}
+
+// fork gives the group a new name, because it is about to go on without
+// transactions that a lost or given-up member may have. Transactions are
+// numbered under the group's name: under the old one the group would give its
+// next transactions the numbers of those that were lost, and a lost member that
+// comes back with them could not be told from one that merely lags.
+func (c Cluster) fork() Cluster {
+	c.Former = append(slices.Clone(c.Former), c.Group)
+	c.Group = newGroupName()
+	return c
 }
 
 // Known is one member of a cluster.

@@ -131,6 +131,9 @@ func decideCreate(a ask) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, err
 	}
+	if kind == "start" && a.accept.loses(a.view, seed) {
+		c = c.fork()
+	}
 	steps := []plan.Step{c.record()}
 	for _, m := range c.Members {
 		steps = append(steps, plan.Step{Verb: configure, Member: m.Name})

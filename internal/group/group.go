@@ -188,18 +188,23 @@ func (g *Group) carryOut(ctx context.Context, fence state.Fence) error {
 	return err
 }
 
-// fenceSecond makes the members of a second group with our name read-only. The
-// evidence is of two kinds: both groups' members said it themselves, and their
-// lists have no member in common.
+// fenceSecond makes the members of a second group read-only: one with our name,
+// or one with a name we had before we went on without its members. The evidence
+// is of two kinds: both groups' members said it themselves, and their lists
+// have no member in common.
 func (g *Group) fenceSecond(ctx context.Context) error {
 	var todo []string
 	for _, p := range g.watch.View().Problems {
-		if p.Kind == topology.TwoGroups {
+		if p.Kind == topology.TwoGroups || p.Kind == topology.OtherGroup {
 			todo = append(todo, p.Members...)
 		}
 	}
 	if len(todo) == 0 {
 		return nil
+	}
+	c, err := g.Cluster(ctx)
+	if err != nil {
+		return err
 	}
 	v, err := g.look(ctx, todo) // what was read must still hold
 	if err != nil {
@@ -207,12 +212,13 @@ func (g *Group) fenceSecond(ctx context.Context) error {
 	}
 	var failed []error
 	for _, p := range v.Problems {
-		if p.Kind != topology.TwoGroups {
-			continue
-		}
 		for _, name := range p.Members {
 			m, _ := v.Member(name)
 			if m.Report == nil || m.Report.SuperReadOnly {
+				continue
+			}
+			ours := p.Kind == topology.TwoGroups || p.Kind == topology.OtherGroup && slices.Contains(c.Former, m.Report.GroupName)
+			if !ours {
 				continue
 			}
 			server, err := g.server(Known{Member: specOf(m)})

@@ -56,6 +56,22 @@ func guard(known []string, v *topology.View, ok Accept) (string, error) {
 	return richest(asked, ok)
 }
 
+// loses tells whether a group that seed bootstraps goes on without something:
+// members nobody could ask, or transactions that were given up.
+func (ok Accept) loses(v *topology.View, seed string) bool {
+	s, _ := v.Member(seed)
+	for _, m := range v.Members {
+		asked := m.Report != nil && (m.State == topology.Offline || m.State == topology.Error)
+		if slices.Contains(ok.Missing, m.Name) && !asked {
+			return true
+		}
+		if slices.Contains(ok.CloneOver, m.Name) && asked && !s.Report.Holds().Contains(m.Report.Holds()) {
+			return true
+		}
+	}
+	return false
+}
+
 // richest returns the member that holds what all others hold.
 func richest(ms []topology.Member, ok Accept) (string, error) {
 	var all gtid.Set

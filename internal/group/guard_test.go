@@ -171,3 +171,32 @@ func TestManyTransactionsAreNamedAsRanges(t *testing.T) {
 		t.Errorf("the refusal is %d bytes long", len(err.Error()))
 	}
 }
+
+func TestAGroupThatGoesOnWithoutSomethingIsAnotherGroup(t *testing.T) {
+	t.Parallel()
+	rich, poor := seen("m1", topology.Offline, ours+":1-10", ""), seen("m2", topology.Offline, ours+":1-9", "")
+	errant := seen("m2", topology.Offline, ours+":1-9", ours+":9-11")
+	for _, c := range []struct {
+		name  string
+		other topology.Member
+		ok    Accept
+		want  bool
+	}{
+		{"nothing is given up", poor, Accept{}, false},
+		{"a member is lost", seen("m2", topology.Down, "", ""), Accept{Missing: []string{"m2"}}, true},
+		{"a member named as lost was asked after all", poor, Accept{Missing: []string{"m2"}}, false},
+		{"what is given up, others have", poor, Accept{CloneOver: []string{"m2"}}, false},
+		{"what is given up, nobody else has", errant, Accept{CloneOver: []string{"m2"}}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if got := c.ok.loses(view(rich, c.other), "m1"); got != c.want {
+				t.Errorf("loses says %v", got)
+			}
+		})
+	}
+	c := made("m1", "m2")
+	if d := c.fork(); d.Group == c.Group || len(d.Former) != 1 || d.Former[0] != c.Group || len(c.Former) != 0 {
+		t.Errorf("%s forks to %s, former %v", c.Group, d.Group, d.Former)
+	}
+}

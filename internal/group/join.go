@@ -126,16 +126,49 @@ func (a *actor) provision(ctx context.Context, c Cluster, m Known, s *plan.Step,
 	if err != nil {
 		return err
 	}
+	if facts.cloned, err = a.clonedBefore(ctx, m, s, j); err != nil {
+		return err
+	}
 	why, err := needsClone(facts, s.Args["method"], s.Args["over"] == "yes")
 	if err != nil {
 		return err
+	}
+	if facts.cloned && why == "" {
+		return nil // by this step, before this node was killed
 	}
 	if why == "" {
 		j.Note("it replays %d transactions from %s", facts.missing.Count(), donor.Name)
 		return nil
 	}
 	j.Note("it is cloned from %s: %s", donor.Name, why)
+	if x.State == topology.Error { // a plugin in ERROR still counts as running, and CLONE refuses
+		server, err := a.server(m)
+		if err == nil {
+			err = server.Leave(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return a.clone(ctx, m, donor, j)
+}
+
+// clonedBefore tells whether this very step has cloned the server already. The
+// server remembers its last clone; which that was is noted before the first.
+func (a *actor) clonedBefore(ctx context.Context, m Known, s *plan.Step, j plan.Journal) (bool, error) {
+	server, err := a.server(m)
+	if err != nil {
+		return false, err
+	}
+	p, err := server.CloneProgress(ctx)
+	if err != nil {
+		return false, err
+	}
+	if s.Before == nil {
+		s.Before = map[string]string{"clone": p.Begun}
+		return false, j.Save()
+	}
+	return p.State == "Completed" && p.Begun != s.Before["clone"], nil
 }
 
 // copying is what decides between clone and replay.
@@ -146,7 +179,7 @@ type copying struct {
 	lost          gtid.Set // of those missing, what the donor's binary logs no longer have
 	empty         bool     // the server executed nothing, ever
 	complete      bool     // the group's history is complete in its binary logs
-	cloned        bool     // this very server finished a clone from the group
+	cloned        bool     // this very step cloned it already
 }
 
 // replayMost is how many transactions a new server replays before a clone is
@@ -164,6 +197,8 @@ func needsClone(c copying, method string, over bool) (string, error) {
 	switch {
 	case !c.errant.IsEmpty():
 		why = "its own transactions were given up: " + describe(c.errant)
+	case over && !c.cloned:
+		why = "its data were given up"
 	case method == Clone && !c.cloned:
 		why = "as asked"
 	case !c.lost.IsEmpty():
@@ -186,7 +221,8 @@ func (a *actor) provisioning(ctx context.Context, c Cluster, v *topology.View, x
 	for _, o := range v.In(topology.Online) {
 		group = group.Union(o.Report.Holds())
 	}
-	f.errant = x.Report.Executed.Subtract(group)
+	// What it received from a group of former days it would apply when it starts.
+	f.errant = x.Report.Holds().Subtract(group)
 	f.missing = group.Subtract(x.Report.Executed)
 	f.empty = x.Report.Executed.IsEmpty()
 	from, err := a.server(donor)
@@ -198,16 +234,6 @@ func (a *actor) provisioning(ctx context.Context, c Cluster, v *topology.View, x
 		return f, err
 	}
 	f.lost = purged.Intersect(f.missing)
-	to, err := a.memberOf(ctx, x.Name)
-	if err != nil {
-		return f, err
-	}
-	server, err := a.server(to)
-	if err != nil {
-		return f, err
-	}
-	p, err := server.CloneProgress(ctx)
-	f.cloned = err == nil && p.State == "Completed" && !f.empty && f.errant.IsEmpty()
 	return f, nil
 }
 
@@ -359,7 +385,7 @@ func (a *actor) join(ctx context.Context, c Cluster, m Known, j plan.Journal) er
 			return err
 		}
 		if err := server.Join(ctx); err != nil {
-			return a.withLog(err, m)
+			return a.withLog(ctx, err, m)
 		}
 		if x.Report != nil && x.Report.OfflineMode { // the group never clears it
 			if err := server.AcceptClients(ctx); err != nil {

@@ -26,6 +26,8 @@ func TestACopyIsMadeWhereReplayingCannotDo(t *testing.T) {
 		{"a copy was asked for", copying{missing: some}, Clone, false, "as asked"},
 		{"a copy was asked for and made", copying{missing: some, cloned: true}, Clone, false, ""},
 		{"its own transactions were given up", copying{errant: some}, Auto, true, "given up"},
+		{"all it has was given up, though it is nothing new", copying{}, Auto, true, "its data were given up"},
+		{"all it has was given up, and the copy was made", copying{cloned: true}, Auto, true, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

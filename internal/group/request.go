@@ -327,6 +327,9 @@ func (g *Group) StartGroup(ctx context.Context, r Request) (plan.Plan, error) {
 	if err != nil {
 		return plan.Plan{}, err
 	}
+	if r.Accept.loses(v, seed) {
+		c = c.fork()
+	}
 	c.Stopped = false
 	for i := range c.Members {
 		c.Members[i].Stopped = false

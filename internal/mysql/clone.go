@@ -48,6 +48,7 @@ func (s *Server) Clone(ctx context.Context, donor, user, password string) error 
 
 // CloneState is where a clone into this server stands.
 type CloneState struct {
+	Begun   string // when it began, by the server's clock; "" if there never was one
 	State   string // "", Not Started, In Progress, Completed, Failed
 	Stage   string // DROP DATA, FILE COPY, PAGE COPY, REDO COPY, FILE SYNC, RESTART, RECOVERY
 	Copied  int64  // bytes
@@ -61,12 +62,12 @@ func (s *Server) CloneProgress(ctx context.Context) (CloneState, error) {
 	var c CloneState
 	var seconds sql.NullFloat64
 	var stage sql.NullString
-	err := s.read(ctx, "read the clone's progress", `SELECT s.STATE, s.ERROR_MESSAGE,
+	err := s.read(ctx, "read the clone's progress", `SELECT COALESCE(s.BEGIN_TIME, ''), s.STATE, s.ERROR_MESSAGE,
 		COALESCE((SELECT SUM(DATA) FROM performance_schema.clone_progress), 0),
 		COALESCE((SELECT SUM(ESTIMATE) FROM performance_schema.clone_progress), 0),
 		(SELECT STAGE FROM performance_schema.clone_progress WHERE STATE = 'In Progress' LIMIT 1),
 		TIMESTAMPDIFF(MICROSECOND, s.BEGIN_TIME, COALESCE(s.END_TIME, NOW(3))) / 1e6
-		FROM performance_schema.clone_status s`, nil, &c.State, &c.Error, &c.Copied, &c.Total, &stage, &seconds)
+		FROM performance_schema.clone_status s`, nil, &c.Begun, &c.State, &c.Error, &c.Copied, &c.Total, &stage, &seconds)
 	if errors.Is(err, sql.ErrNoRows) {
 		return c, nil
 	}
