@@ -2,7 +2,7 @@
 # git; nothing is installed, root is not needed, no fixed port is used.
 #
 # ARGS goes to the program:   make playground ARGS="--members 5"
-# PKG and RUN narrow tests:   make tests PKG=./internal/gtid/... RUN=Parse
+# PKG and RUN narrow tests:   make tests PKG=./internal/gtid/... RUN=Parse ARGS=-v
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -64,7 +64,7 @@ test: ## everything that has to pass: lint, vet, and all tests on real servers
 
 .PHONY: tests
 tests: mysql ## all tests with the race detector; a missing server is a failure (PKG=, RUN=)
-	PERDURE_REQUIRE_MYSQL=1 CGO_ENABLED=1 $(GO) test -race -p $(TEST_P) -timeout $(TEST_TIMEOUT) -run '$(RUN)' $(PKG)
+	PERDURE_REQUIRE_MYSQL=1 CGO_ENABLED=1 $(GO) test -race -p $(TEST_P) -timeout $(TEST_TIMEOUT) -run '$(RUN)' $(ARGS) $(PKG)
 
 .PHONY: unit
 unit: ## only the tests that start no server, without the race detector (RUN=)
@@ -82,6 +82,10 @@ vet: ## go vet
 .PHONY: fmt
 fmt: $(LINT) ## format all Go files
 	@$(LINT) fmt
+
+.PHONY: docs
+docs: ## write the generated parts of docs/ anew
+	@$(GO) test ./internal/arch -run 'Reference' -count 1 -update
 
 $(LINT):
 	@echo "building golangci-lint $(LINT_VERSION), once for this clone" >&2
@@ -102,6 +106,17 @@ fuzz: ## every fuzz target for FUZZTIME each (default 10s)
 .PHONY: bench
 bench: ## every benchmark, six times, for benchstat
 	@$(GO) test -run '^$$' -bench . -benchmem -count 6 $$(grep -rl --include='*_test.go' '^func Benchmark' cmd internal | xargs -n1 dirname | sort -u | sed 's,^,./,')
+
+.PHONY: bench-queue
+bench-queue: mysql ## the write queue next to the same writes sent directly, and its log next to a bare file
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=queue $(GO) test ./internal/queue -run 'TestBench$$' -v -timeout 30m
+	PERDURE_BENCH=log $(GO) test ./internal/queue -run 'TestBenchLog$$' -v -timeout 30m
+
+SOAK_SECONDS ?= 600
+
+.PHONY: soak-queue
+soak-queue: mysql ## kill everything of the write queue at random and count what was lost or done twice (SOAK_SECONDS=600)
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) $(GO) test ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
 
 .PHONY: clean
 clean: ## remove what was built here; the MySQL server in the user's cache stays

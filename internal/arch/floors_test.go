@@ -22,7 +22,7 @@ var floors = [][]string{
 		"lease", "watch", "route", "check", "plan", "access", "auditlog",
 	},
 	3: { // duties
-		"group", "proxy", "queue", "site", "vault", "alarm", "hook",
+		"group", "proxy", "queue", "site", "vault", "alarm", "rule", "hook", "consistency",
 	},
 	4: { // sockets to the outside
 		"control", "jet", "bucket", "api/server",
