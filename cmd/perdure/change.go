@@ -204,6 +204,7 @@ func (c *cli) group() *cobra.Command {
 transactions begins, counting those it received and did not apply yet. Refused
 unless every known member answers, or the missing ones are named with
 --accept-loss.`},
+		{"restart", "Restart every member, one after the other, without an error for a client of the proxies", ""},
 		{"force", "Go on without the members that are named, after the majority was lost", `The members that are left become the whole group. Every other member must be
 named with --accept-loss, and must be stopped: if one of them runs and is only
 cut off from here, there would be two groups.`},
@@ -216,7 +217,7 @@ cut off from here, there would be two groups.`},
 			}),
 		}
 		askFlags(sub, &a, false)
-		if v.verb != "stop" {
+		if v.verb == "start" || v.verb == "force" {
 			sub.Flags().StringSliceVar(&a.AcceptLoss, "accept-loss", nil, "`MEMBER` that cannot be reached, whose own transactions may be lost")
 		}
 		if v.verb == "start" {
@@ -224,7 +225,20 @@ cut off from here, there would be two groups.`},
 		}
 		cmd.AddCommand(sub)
 	}
-	cmd.AddCommand(c.groupSet())
+	var u api.Upgrade
+	upgrade := &cobra.Command{
+		Use: "upgrade", Short: "Upgrade every member, one after the other", Args: cobra.NoArgs,
+		Long: `Each member is drained, leaves the group, is handed over to the command of
+service.restart in perdure.yaml, which replaces its programs and restarts it,
+joins again and gets its clients back. The only primary comes last. It stops at
+the first doubt; run again, it goes on with the members that are left (--to).`,
+		RunE: c.change(func(cmd *cobra.Command, cl *client.Client, _ []string) (api.Operation, error) {
+			return cl.Upgrade(cmd.Context(), u)
+		}),
+	}
+	askFlags(upgrade, &u.Ask, false)
+	upgrade.Flags().StringVar(&u.To, "to", "", "`VERSION` every member shall run")
+	cmd.AddCommand(c.groupSet(), upgrade)
 	return cmd
 }
 

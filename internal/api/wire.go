@@ -27,6 +27,12 @@ type AddMember struct {
 	Member Member `json:"member"`
 }
 
+// Upgrade asks for a rolling upgrade.
+type Upgrade struct {
+	Ask
+	To string `json:"to,omitempty" doc:"The version every member shall run; those that do are left alone. Default: whatever comes back."`
+}
+
 // SetGroup changes settings of the group; fields left out stay as they are.
 type SetGroup struct {
 	Ask

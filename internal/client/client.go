@@ -156,6 +156,11 @@ func (c *Client) Group(ctx context.Context, verb string, a api.Ask) (api.Operati
 	return c.begin(ctx, http.MethodPost, "/v1/group/"+verb, a)
 }
 
+// Upgrade asks for a rolling upgrade.
+func (c *Client) Upgrade(ctx context.Context, u api.Upgrade) (api.Operation, error) {
+	return c.begin(ctx, http.MethodPost, "/v1/group/upgrade", u)
+}
+
 // Pause lets healing do nothing until Resume.
 func (c *Client) Pause(ctx context.Context, why string) error {
 	_, err := c.call(ctx, http.MethodPost, "/v1/pause", api.Pause{Why: why}, nil)

@@ -27,6 +27,7 @@ type File struct {
 	Members []api.Member `yaml:"members" json:"members" doc:"The MySQL servers, one to nine."`
 	Proxy   *Proxy       `yaml:"proxy,omitempty" json:"proxy,omitempty" doc:"The proxy of this node. Without this section it runs none."`
 	Queue   *Queue       `yaml:"queue,omitempty" json:"queue,omitempty" doc:"The durable write queue. Without this section there is none."`
+	Service Service      `yaml:"service,omitempty" json:"service,omitempty" doc:"Who starts and stops the members' servers."`
 	Streams Streams      `yaml:"streams,omitempty" json:"streams,omitempty" doc:"JetStream, which holds the write queue. Default: embedded, this node alone."`
 
 	path string
@@ -48,6 +49,11 @@ type MySQL struct {
 	Password string `yaml:"password" json:"password" doc:"Reference to its password: file:PATH or env:NAME."`
 	CA       string `yaml:"ca,omitempty" json:"ca,omitempty" doc:"File with the authority that signed the members' certificates. Without it connections are encrypted and the server is not verified."`
 	Server   string `yaml:"server,omitempty" json:"server,omitempty" doc:"Path of mysqld, for what starts servers itself: playground and drills. Default: found on the machine."`
+}
+
+// Service says who starts and stops the members' servers.
+type Service struct {
+	Restart []string `yaml:"restart,omitempty" json:"restart,omitempty" doc:"Command, word by word, that restarts the server of a member, or upgrades and restarts it; {name}, {host} and {address} stand for the member. Example: [ssh, '{host}', systemctl, restart, mysql]. Default: the server is asked to restart itself."`
 }
 
 // Control says where the control store is.

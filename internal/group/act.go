@@ -40,6 +40,8 @@ func (a *actor) Do(ctx context.Context, s *plan.Step, j plan.Journal) error {
 		return a.quiesce(ctx, j)
 	case force:
 		return a.forceGroup(ctx, s, j)
+	case protocol:
+		return a.raiseProtocol(ctx, j)
 	}
 	c, m, err := a.known(ctx, s.Member)
 	if err != nil {
@@ -55,11 +57,17 @@ func (a *actor) Do(ctx context.Context, s *plan.Step, j plan.Journal) error {
 	case provision:
 		return a.provision(ctx, c, m, s, j)
 	case join:
-		return a.join(ctx, c, m, j)
+		return a.join(ctx, c, m, clientsOf(s), j)
 	case leave:
-		return a.leave(ctx, m, j)
+		return a.leave(ctx, m, clientsOf(s), j)
 	case drop:
 		return a.drop(ctx, m)
+	case drain:
+		return a.drainMember(ctx, m, j)
+	case undrain:
+		return a.undrainMember(ctx, m)
+	case handover:
+		return a.handoverMember(ctx, m, s, j)
 	case forget:
 		return a.forgetReceived(ctx, m, j)
 	case salvage:
@@ -77,7 +85,7 @@ func (a *actor) Undo(ctx context.Context, s *plan.Step, j plan.Journal) error {
 		return a.switchMode(ctx, s.Args["from"], j)
 	case quiesce:
 		return a.reopen(ctx)
-	case verify, force, forget, salvage: // nothing to take back, or nothing that could be
+	case verify, force, forget, salvage, handover, undrain, protocol: // nothing to take back, or nothing that could be
 		return nil
 	}
 	c, m, err := a.known(ctx, s.Member)
@@ -94,11 +102,13 @@ func (a *actor) Undo(ctx context.Context, s *plan.Step, j plan.Journal) error {
 	case provision: // a copy cannot be taken back; it is outside the group and read-only
 		return nil
 	case join:
-		return a.leave(ctx, m, j)
+		return a.leave(ctx, m, clientsOf(s), j)
 	case leave:
-		return a.join(ctx, c, m, j)
+		return a.join(ctx, c, m, clientsOf(s), j)
 	case drop:
 		return a.account(ctx, m)
+	case drain:
+		return a.undrainMember(ctx, m)
 	}
 	return fmt.Errorf("this version does not know the step %q", s.Verb)
 }
@@ -241,7 +251,7 @@ func (a *actor) unbootstrap(ctx context.Context, m Known, j plan.Journal) error 
 	if others := len(v.In(topology.Online, topology.Recovering)); others > 1 {
 		return fmt.Errorf("the group has %d members by now; it is left running", others)
 	}
-	return a.leave(ctx, m, j)
+	return a.leave(ctx, m, goOn, j)
 }
 
 // configure persists the settings a member needs and remembers what they were.

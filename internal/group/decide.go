@@ -28,6 +28,10 @@ const (
 	force     = "force"   // the rest of a group goes on without the majority
 	forget    = "forget"  // what was received and cannot be applied
 	salvage   = "salvage" // save what only one member has
+	drain     = "drain"   // take a member's clients away
+	undrain   = "undrain"
+	handover  = "handover" // let the server be restarted or replaced
+	protocol  = "protocol" // raise the group's communication protocol
 )
 
 // Methods of provisioning.

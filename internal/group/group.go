@@ -37,6 +37,11 @@ type Config struct {
 	// Heal lets this node mend the group by itself; without it, it only does
 	// what people ask for.
 	Heal bool
+	// Gate keeps clients away where a plan is at work. Without it nobody is kept.
+	Gate Gate
+	// Handover restarts the server of a member, or replaces its programs and
+	// restarts it. Without it servers are asked to restart themselves.
+	Handover func(ctx context.Context, m api.Member) error
 	// Salvage is the directory for transactions of members that are rebuilt, and
 	// Binlog finds mysqlbinlog to save them with. Without both, a member with
 	// transactions of its own is left to people.

@@ -350,7 +350,7 @@ func describeClone(p mysql.CloneState) string {
 
 // join lets a provisioned server into the group and waits until it is ONLINE
 // and caught up.
-func (a *actor) join(ctx context.Context, c Cluster, m Known, j plan.Journal) error {
+func (a *actor) join(ctx context.Context, c Cluster, m Known, clients clients, j plan.Journal) error {
 	v, x, in, err := a.inGroup(ctx, m.Name)
 	if err != nil {
 		return err
@@ -384,7 +384,8 @@ func (a *actor) join(ctx context.Context, c Cluster, m Known, j plan.Journal) er
 		if err := a.trusted(ctx); err != nil {
 			return err
 		}
-		if err := server.Join(ctx); err != nil {
+		listed := func(v *topology.View) bool { x, _ := v.Member(m.Name); return listedByOthers(v, x.UUID) }
+		if err := a.changing(ctx, clients, func() error { return server.Join(ctx) }, listed); err != nil {
 			return a.withLog(ctx, err, m)
 		}
 		if x.Report != nil && x.Report.OfflineMode { // the group never clears it
@@ -469,7 +470,7 @@ func (a *actor) waitOnline(ctx context.Context, m Known, j plan.Journal) (*topol
 }
 
 // leave takes a member out of the group, or waits until a dead one is out.
-func (a *actor) leave(ctx context.Context, m Known, j plan.Journal) error {
+func (a *actor) leave(ctx context.Context, m Known, clients clients, j plan.Journal) error {
 	_, x, in, err := a.inGroup(ctx, m.Name)
 	if err != nil {
 		return err
@@ -485,7 +486,8 @@ func (a *actor) leave(ctx context.Context, m Known, j plan.Journal) error {
 		if err := a.trusted(ctx); err != nil {
 			return err
 		}
-		if err := server.Leave(ctx); err != nil {
+		unlisted := func(v *topology.View) bool { return !listedByOthers(v, x.UUID) }
+		if err := a.changing(ctx, clients, func() error { return server.Leave(ctx) }, unlisted); err != nil {
 			return err
 		}
 	}

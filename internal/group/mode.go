@@ -52,9 +52,9 @@ func (a *actor) switchMode(ctx context.Context, to string, j plan.Journal) error
 			return err
 		}
 	}
-	wait, cancel := context.WithTimeoutCause(ctx, switchLimit, errors.New("not every member follows"))
+	limited, cancel := context.WithTimeoutCause(ctx, switchLimit, errors.New("not every member follows"))
 	defer cancel()
-	v, err = a.watch.Until(wait, func(v *topology.View) bool { return string(v.Mode) == to && len(writable(v)) > 0 })
+	v, err = a.watch.Until(limited, func(v *topology.View) bool { return string(v.Mode) == to && len(writable(v)) > 0 })
 	if err != nil {
 		return fmt.Errorf("switch to %s: %w", to, err)
 	}

@@ -60,9 +60,9 @@ func (a *actor) forceGroup(ctx context.Context, s *plan.Step, j plan.Journal) er
 	if err := server.Force(ctx, left); err != nil {
 		return err
 	}
-	wait, cancel := context.WithTimeoutCause(ctx, expelLimit, errors.New("the group still lacks its majority"))
+	limited, cancel := context.WithTimeoutCause(ctx, expelLimit, errors.New("the group still lacks its majority"))
 	defer cancel()
-	_, err = a.watch.Until(wait, func(v *topology.View) bool { return v.Quorum == topology.HasQuorum && len(writable(v)) > 0 })
+	_, err = a.watch.Until(limited, func(v *topology.View) bool { return v.Quorum == topology.HasQuorum && len(writable(v)) > 0 })
 	return err
 }
 

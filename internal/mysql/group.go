@@ -142,6 +142,25 @@ func (s *Server) ForgetReceived(ctx context.Context) error {
 	return s.exec(ctx, "forget what it received and did not apply", "RESET REPLICA ALL FOR CHANNEL 'group_replication_applier'")
 }
 
+// Restart asks the server to restart itself, which works where something
+// supervises it (a service manager, or the environment says so). It returns when
+// the server has taken the order; it is gone for some seconds then.
+func (s *Server) Restart(ctx context.Context) error {
+	err := s.exec(ctx, "restart", "RESTART")
+	if broken(err) {
+		err = nil
+	}
+	s.Forget()
+	return err
+}
+
+// RaiseProtocol lets the group speak the newest protocol that all its members
+// know, once none of them is older than version.
+func (s *Server) RaiseProtocol(ctx context.Context, version Version) error {
+	var said string
+	return s.read(ctx, "raise the communication protocol", "SELECT group_replication_set_communication_protocol(?)", []any{version.String()}, &said)
+}
+
 // AcceptClients clears offline_mode, which the group sets when a member gives
 // up and never clears.
 func (s *Server) AcceptClients(ctx context.Context) error {

@@ -64,7 +64,8 @@ type Node struct {
 	group   *group.Group
 	table   *route.Table
 	wish    state.Doc[route.Wish]
-	proxy   *proxy.Proxy   // nil where the file asks for none
+	proxy   *proxy.Proxy // nil where the file asks for none
+	gate    gate
 	streams *jet.Server    // nil where nothing needs it
 	queue   *queue.Service // nil where the file asks for none
 	targets *targets
@@ -114,6 +115,7 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	n.group = group.New(group.Config{
 		Node: f.Node.Name, Store: n.control, Lease: n.lease, Watch: n.watch, Open: n.Open,
 		Log: n.log.With("part", "group"), Written: n.written(o.Written), Heal: o.Heal,
+		Gate: n, Handover: n.handover(),
 		Salvage: filepath.Join(f.Node.Data, "salvage"), Binlog: n.binlogTool,
 	})
 	if err := n.openProxy(); err != nil {

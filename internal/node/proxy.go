@@ -123,6 +123,7 @@ func (n *Node) followWish(ctx context.Context) error {
 }
 
 func (n *Node) obey(w route.Wish) {
+	n.gate.obey(n.table, w.Hold)
 	if w.Writers != "" {
 		if policy, err := route.ParsePolicy(w.Writers); err != nil {
 			n.log.Warn("the writer policy cannot be read", "policy", w.Writers, "err", err)

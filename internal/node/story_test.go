@@ -448,7 +448,7 @@ func outageUnderWrites(t *testing.T, l *life) {
 		}
 	}
 	_, err := l.node.Client.Group(t.Context(), "start", api.Ask{})
-	refused(t, err, "m1", "nothing listens", "--accept-loss")
+	refused(t, err, "m1", "nothing listens")
 	// m1 never comes back: what it acknowledged is in the others' relay logs only.
 	began := time.Now()
 	o, err := l.node.Client.Group(t.Context(), "start", api.Ask{AcceptLoss: []string{"m1"}})

@@ -57,10 +57,13 @@ type Step struct {
 	// Before holds what the step changed, as it was, so that it can be undone.
 	// It is written before the change is made.
 	Before map[string]string `json:"before,omitempty"`
-	State  StepState         `json:"state"`
-	Note   string            `json:"note,omitempty"` // progress, then result
-	Begin  time.Time         `json:"begin,omitzero"`
-	End    time.Time         `json:"end,omitzero"`
+	// Keep marks a place to which the plan is taken back and no further: once
+	// the step is done, it and what came before it stand.
+	Keep  bool      `json:"keep,omitempty"`
+	State StepState `json:"state"`
+	Note  string    `json:"note,omitempty"` // progress, then result
+	Begin time.Time `json:"begin,omitzero"`
+	End   time.Time `json:"end,omitzero"`
 }
 
 func (s Step) String() string {

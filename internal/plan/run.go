@@ -111,13 +111,16 @@ func (w *writer) do(ctx context.Context, s *Step) error {
 	})
 }
 
-// undo takes back every step that was begun, the newest first. It goes on
-// after a failure: less left behind is better, and the error names what is.
+// undo takes back every step that was begun, the newest first, down to the last
+// one that is done and to be kept. It goes on after a failure: less left behind is better, and the error names what is.
 func (w *writer) undo(ctx context.Context) error {
 	p := w.plan
 	var left []string
 	for i := len(p.Steps) - 1; i >= 0; i-- {
 		s := &p.Steps[i]
+		if s.Keep && s.State == StepDone {
+			break
+		}
 		if s.State == Waiting || s.State == TakenBack {
 			continue
 		}

@@ -69,13 +69,17 @@ func (s *Server) clusterRoutes() {
 		}, doc(verb+"-member", verb+" a member", access.Operator))
 	}
 	for verb, do := range map[string]func(context.Context, group.Request) (plan.Plan, error){
-		"stop": s.Group.StopGroup, "start": s.Group.StartGroup, "force": s.Group.ForceGroup,
+		"stop": s.Group.StopGroup, "start": s.Group.StartGroup, "force": s.Group.ForceGroup, "restart": s.Group.RestartGroup,
 	} {
 		huma.Post(s.huma, "/v1/group/"+verb, func(ctx context.Context, in *struct{ Body api.Ask }) (*accepted, error) {
 			p, err := do(ctx, request(ctx, in.Body))
 			return begun(p, in.Body, err)
 		}, doc(verb+"-group", verb+" the whole cluster", access.Operator))
 	}
+	huma.Post(s.huma, "/v1/group/upgrade", func(ctx context.Context, in *struct{ Body api.Upgrade }) (*accepted, error) {
+		p, err := s.Group.UpgradeGroup(ctx, in.Body.To, request(ctx, in.Body.Ask))
+		return begun(p, in.Body.Ask, err)
+	}, doc("upgrade-group", "Upgrade every member, one after the other", access.Operator))
 	s.pauseRoutes()
 	huma.Patch(s.huma, "/v1/group", s.setGroup, doc("set-group", "Change the mode or settings of the group", access.Operator))
 }
