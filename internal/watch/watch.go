@@ -42,6 +42,7 @@ type Watcher struct {
 	changed chan struct{} // one token: something new to judge
 
 	judging sync.Mutex // one judgement at a time: each builds on the one before
+	away    absences   // of this process; belongs to who judges
 
 	mu      sync.Mutex
 	want    topology.Expect
@@ -226,6 +227,7 @@ func (w *Watcher) judge(now time.Time) {
 		}
 	}
 	w.mu.Unlock()
+	w.away.excuse(now, obs)
 	before := w.view.Load()
 	v := topology.Judge(*before, now, want, obs)
 	w.view.Store(&v)
