@@ -83,6 +83,9 @@ func play(t *testing.T, r *rig, addr string, seed uint64, want []step) (got []st
 				err = rc.finishAuth(testPassword)
 			}
 		} else {
+			if os.Getenv("PERDURE_SEED") != "" {
+				t.Log(addr, name)
+			}
 			answer, err = rc.do(req, shape)
 		}
 		if err != nil {
