@@ -41,9 +41,7 @@ func commands(t *testing.T, page *strings.Builder, path ...string) (globals stri
 	help, _, _ = strings.Cut(help, "\nUse \"")
 	body, list, _ := strings.Cut(help, "Available Commands:\n")
 	list, flags, _ := strings.Cut(list, "\n\n")
-	if len(path) == 0 {
-		body = "" // the page begins with better words
-	} else {
+	if len(path) > 0 { // the page itself begins with better words than the program
 		depth := strings.Repeat("#", len(path)+1)
 		text := strings.TrimSpace(body + "\n\n" + flags)
 		fmt.Fprintf(page, "%s perdure %s\n\n```\n%s\n```\n\n", depth, strings.Join(path, " "), withoutHelp(text))

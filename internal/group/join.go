@@ -301,7 +301,7 @@ func (a *actor) cloned(ctx context.Context, server *mysql.Server, m Known, j pla
 		select {
 		case <-ctx.Done():
 			if done != nil {
-				_ = <-done // the statement ends with its context
+				<-done //nolint:errcheck // the statement ends with its context; whoever goes on looks at the copy
 			}
 			return context.Cause(ctx)
 		case err := <-done:

@@ -86,16 +86,6 @@ func settings(c *Cluster, m Known) ([]setting, error) {
 	), nil
 }
 
-// mustAgree are the settings that have to be equal on all members; a member
-// that differs is drifting.
-var mustAgree = []string{
-	"group_replication_group_name", "group_replication_single_primary_mode",
-	"group_replication_enforce_update_everywhere_checks", "group_replication_consistency",
-	"group_replication_transaction_size_limit", "group_replication_paxos_single_leader",
-	"group_replication_communication_stack", "group_replication_ssl_mode",
-	"group_replication_auto_increment_increment", "auto_increment_increment", "lower_case_table_names",
-}
-
 // differing returns which of the wanted settings a server has otherwise.
 // Settings the server does not know (an older version) do not count.
 func differing(want []setting, have map[string]string) []setting {

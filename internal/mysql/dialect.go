@@ -48,14 +48,6 @@ func (d Dialect) binlogReset() string {
 	return "RESET MASTER"
 }
 
-// binlogStatus is the statement that names the current binary log.
-func (d Dialect) binlogStatus() string {
-	if d.Version.AtLeast(8, 2, 0) {
-		return "SHOW BINARY LOG STATUS"
-	}
-	return "SHOW MASTER STATUS"
-}
-
 // ErrManaged says that a verb does not exist where a cloud runs the server.
 type ErrManaged struct{ Verb, Instead string }
 

@@ -46,6 +46,7 @@ func (s *Server) Fleeting(ctx context.Context, names ...string) (map[string]bool
 	for i, n := range names {
 		args[i] = n
 	}
+	//nolint:gosec // question marks only
 	rows, err := s.db.QueryContext(ctx, `SELECT i.VARIABLE_NAME
 		FROM performance_schema.variables_info i
 		JOIN performance_schema.global_variables g ON g.VARIABLE_NAME = i.VARIABLE_NAME
