@@ -104,7 +104,6 @@ func classOf(n int) Class {
 		1317, 3024, // interrupted, too slow
 		1223,                   // read lock in the way
 		1290, 1836, 1792, 3032, // read only, offline
-		3100,             // an observer refused: outside the group's majority
 		3796, 3797, 3798, // consistency level not reachable now
 		1412, 1615, // definition changed under us: do it again
 		4031: // idle too long
@@ -115,7 +114,10 @@ func classOf(n int) Class {
 		return Transient
 	case 1927, 2006, 2013, 2014, 2027, 2055:
 		return Lost
-	case 1213, 1180, 3101, 1613, 1614: // deadlock, failed commit, refused by certification
+	case 1213, 1180, 3101, 1613, 1614, // deadlock, failed commit, refused by certification
+		// The group's plugin refused: the transaction is larger than the group
+		// takes, or the plugin is stopping. The error does not say which.
+		3100:
 		return Conflict
 	case 1153, 1197, 3170: // packet, binlog cache, statement memory
 		return TooLarge

@@ -37,6 +37,9 @@ type ApplierConfig struct {
 	Park bool
 	// StatementLimit is how long one packet of statements may take. Default 60 s.
 	StatementLimit time.Duration
+	// Quarantine is how often in a row the connection may be lost during one and
+	// the same write before it is set aside. Default 15.
+	Quarantine int
 	// Keep is how long applied writes stay in the log. Default 10 min.
 	Keep time.Duration
 	// Safe, if set, gives the lowest sequence of the log (of frames) that
@@ -63,6 +66,7 @@ func (c ApplierConfig) withDefaults() ApplierConfig {
 	c.BatchBytes = cmp.Or(c.BatchBytes, 1<<20)
 	c.MaxAttempts = min(cmp.Or(c.MaxAttempts, 25), 25)
 	c.StatementLimit = cmp.Or(c.StatementLimit, time.Minute)
+	c.Quarantine = max(cmp.Or(c.Quarantine, 15), carefulAfter+1)
 	c.Keep = cmp.Or(c.Keep, 10*time.Minute)
 	c.retry = backoff{cmp.Or(c.RetryFirst, 200*time.Millisecond), cmp.Or(c.RetryMost, time.Minute)}
 	return c

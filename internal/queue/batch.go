@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/perdure/perdure/internal/mysql"
 )
@@ -147,25 +148,9 @@ func (p *partition) oneByOne(ctx context.Context, items []item) error {
 	if rows[position] != 1 {
 		return errMoved
 	}
-	var ledger []ledgerRow
-	held := pl.behind
-	failed := map[string]bool{}
-	for _, it := range pl.run {
-		if failed[it.rec.key] {
-			held = append(held, heldRow{seq: it.seq, rec: it.rec})
-			continue
-		}
-		n, err := p.s.one(ctx, it.rec)
-		if err == nil {
-			ledger = append(ledger, ledgerRow{id: it.rec.id, seq: it.seq, digest: it.rec.digest(), outcome: ledgerApplied, attempts: 1, affected: n})
-			continue
-		}
-		h, ok := p.failure(heldRow{seq: it.seq, rec: it.rec}, err)
-		if !ok {
-			return p.giveUp(ctx, err)
-		}
-		failed[it.rec.key] = true
-		held = append(held, h)
+	ledger, held, err := p.sift(ctx, pl)
+	if err != nil {
+		return p.giveUp(ctx, err)
 	}
 	if _, err := p.s.exec(ctx, []byte("RELEASE SAVEPOINT g")); err != nil {
 		if mysql.Number(err) == 1305 {
@@ -181,28 +166,92 @@ func (p *partition) oneByOne(ctx context.Context, items []item) error {
 	return nil
 }
 
-// one runs a write behind a savepoint and takes it back if it fails.
-func (s *session) one(ctx context.Context, r *record) (int64, error) {
-	var pk packet
-	pk.add("SAVEPOINT w")
-	first := pk.write(r)
-	rows, err := s.exec(ctx, pk.b)
-	var n int64
-	if err == nil {
-		if n, err = check(r, rows[first:]); err == nil {
-			return n, nil
+// chunk is how many writes sift sends at once. Most are innocent, and a round
+// trip for each would hold up everybody behind a single bad one.
+const chunk = 32
+
+// sift runs what it can and sorts out what fails on its own account. The error
+// is one that says nothing about any write.
+func (p *partition) sift(ctx context.Context, pl plan) (ledger []ledgerRow, held []heldRow, err error) {
+	held = pl.behind
+	failed := map[string]bool{}
+	for rest := pl.run; len(rest) > 0; {
+		some := rest[:min(len(rest), chunk)]
+		rest = rest[len(some):]
+		some = slices.DeleteFunc(slices.Clone(some), func(it item) bool {
+			if failed[it.rec.key] {
+				held = append(held, heldRow{seq: it.seq, rec: it.rec})
+			}
+			return failed[it.rec.key]
+		})
+		rows, err := p.s.together(ctx, some)
+		if err == nil {
+			ledger = append(ledger, rows...)
+			continue
+		}
+		if faultOf(err) == notItsFault {
+			return nil, nil, err
+		}
+		for _, it := range some {
+			if failed[it.rec.key] {
+				held = append(held, heldRow{seq: it.seq, rec: it.rec})
+				continue
+			}
+			rows, err := p.s.together(ctx, []item{it})
+			if err == nil {
+				ledger = append(ledger, rows...)
+				continue
+			}
+			h, ok := p.failure(heldRow{seq: it.seq, rec: it.rec}, err)
+			if !ok {
+				return nil, nil, err
+			}
+			failed[it.rec.key] = true
+			held = append(held, h)
 		}
 	}
-	if faultOf(err) == notItsFault {
+	return ledger, held, nil
+}
+
+// one runs a write behind a savepoint and takes it back if it fails.
+func (s *session) one(ctx context.Context, r *record) (int64, error) {
+	rows, err := s.together(ctx, []item{{rec: r}})
+	if err != nil {
 		return 0, err
+	}
+	return rows[0].affected, nil
+}
+
+// together runs writes behind one savepoint, in one packet, and takes all of
+// them back if one fails. An error that is no write's fault leaves the
+// transaction as it is.
+func (s *session) together(ctx context.Context, items []item) ([]ledgerRow, error) {
+	var pk packet
+	pk.add("SAVEPOINT w")
+	first := make([]int, len(items))
+	for i, it := range items {
+		first[i] = pk.write(it.rec)
+	}
+	rows, err := s.exec(ctx, pk.b)
+	var out []ledgerRow
+	for i := 0; i < len(items) && err == nil; i++ {
+		var n int64
+		n, err = check(items[i].rec, rows[first[i]:])
+		out = append(out, ledgerRow{id: items[i].rec.id, seq: items[i].seq, digest: items[i].rec.digest(), outcome: ledgerApplied, attempts: 1, affected: n})
+	}
+	if err == nil {
+		return out, nil
+	}
+	if faultOf(err) == notItsFault {
+		return nil, err
 	}
 	if _, back := s.exec(ctx, []byte("ROLLBACK TO SAVEPOINT w")); back != nil {
 		if mysql.Number(back) == 1305 {
-			return 0, errImplicit
+			return nil, errImplicit
 		}
-		return 0, back
+		return nil, back
 	}
-	return 0, err
+	return nil, err
 }
 
 // giveUp leaves a one-by-one that cannot go on for reasons outside its writes.

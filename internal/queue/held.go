@@ -15,7 +15,8 @@ import (
 // will be tried again, or is a dead letter that somebody must look at; the
 // others wait behind it, in order. The partition itself has gone on.
 type heldKey struct {
-	count  int // rows of this key in queue_held
+	count  int  // rows of this key in queue_held
+	flows  bool // its first write succeeded last time: take up many at once
 	due    time.Time
 	parked bool
 }
@@ -117,7 +118,11 @@ func (p *partition) takeUp(ctx context.Context, key string) error {
 	if err := p.fence(ctx); err != nil {
 		return err
 	}
-	rows, err := p.s.heldRows(ctx, p.a.stream, p.n, key, heldAtOnce)
+	most := 1
+	if k := p.held[key]; k != nil && k.flows {
+		most = heldAtOnce
+	}
+	rows, err := p.s.heldRows(ctx, p.a.stream, p.n, key, most)
 	if err != nil {
 		return err
 	}
@@ -216,7 +221,7 @@ func (p *partition) bury(w *heldWork, h heldRow) (stop bool) {
 func (p *partition) settle(ctx context.Context, key string, w heldWork) {
 	k := p.held[key]
 	k.count -= len(w.gone)
-	k.parked, k.due = w.parked, w.due
+	k.parked, k.due, k.flows = w.parked, w.due, w.due.IsZero()
 	if k.due.IsZero() {
 		k.due = atOnce // there may be more
 	}

@@ -102,7 +102,7 @@ func (p *partition) run(ctx context.Context) error {
 }
 
 // spell is one session, from claim to loss.
-func (p *partition) spell(ctx context.Context, working func()) error {
+func (p *partition) spell(ctx context.Context, working func()) (err error) {
 	if p.s == nil {
 		if err := p.open(ctx); err != nil {
 			return err
@@ -114,7 +114,11 @@ func (p *partition) spell(ctx context.Context, working func()) error {
 	ctx, cancel := p.a.follow(ctx, p.s.member)
 	defer func() {
 		cancel()
-		p.s.close()
+		if mysql.Classify(err) == mysql.Lost {
+			p.s.abandon()
+		} else {
+			p.s.close()
+		}
 		p.s = nil
 	}()
 	for {
@@ -125,7 +129,7 @@ func (p *partition) spell(ctx context.Context, working func()) error {
 			return err
 		}
 		p.look()
-		err := p.step(ctx)
+		err = p.step(ctx)
 		p.a.gate.leave()
 		p.look()
 		p.countHeld()
@@ -254,6 +258,9 @@ func (p *partition) recover(ctx context.Context, items []item, committing bool, 
 	p.tries++
 	what := decide(err, committing, len(items), p.tries)
 	p.a.count.failure(what, mysql.Number(err))
+	if p.tries == 10 {
+		p.a.trouble(p.n, err) // worth seeing; the next commit takes it away
+	}
 	if what != reconnect {
 		if _, rerr := p.s.exec(ctx, []byte("ROLLBACK")); rerr != nil {
 			return rerr
@@ -292,6 +299,9 @@ func (p *partition) pause(ctx context.Context) error {
 func (p *partition) commit(items []item, receipts []Receipt) {
 	last := items[len(items)-1]
 	p.pos, p.mark = last.seq, last.mark
+	if p.tries >= 10 {
+		p.a.trouble(p.n, nil)
+	}
 	p.tries, p.starts, p.fresh = 0, 0, false
 	p.a.position[p.n].Store(p.pos)
 	p.done(items)

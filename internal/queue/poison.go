@@ -9,21 +9,20 @@ import (
 // after every restart, and nothing behind it would ever be applied. So the
 // first batch after a claim leaves a trace before it runs: starts, in the
 // position row. Any batch that ends, well or with an error, wipes it. What is
-// left are batches whose end nobody saw.
+// left are batches whose end nobody saw. When there are Quarantine of them in a
+// row the write is set aside as a dead letter, unexecuted: losing the link in
+// the middle of the same single write that often, without ever succeeding, is
+// not an outage.
 const (
 	// carefulAfter so many, batches have one write, to know which it is.
 	carefulAfter = 3
-	// quarantineAfter so many more with the same single write, it is set aside
-	// as a dead letter, unexecuted. Losing the link in the middle of the same
-	// write that often in a row, without ever succeeding, is not an outage.
-	quarantineAfter = carefulAfter + 12
 )
 
 func (p *partition) careful() bool { return p.starts >= carefulAfter }
 
 // begin leaves the trace. done says that the write was quarantined instead.
 func (p *partition) begin(ctx context.Context, it item) (done bool, err error) {
-	if p.starts >= quarantineAfter && it.rec.kind == kindWrite && p.held[it.rec.key] == nil {
+	if p.starts >= p.a.cfg.Quarantine && it.rec.kind == kindWrite && p.held[it.rec.key] == nil {
 		p.log.ErrorContext(ctx, "write quarantined", "write", it.rec.id, "starts", p.starts)
 		h := heldRow{seq: it.seq, rec: it.rec, attempts: p.a.cfg.MaxAttempts,
 			reason: fmt.Sprintf("the connection was lost %d times in a row while this write was applied; it was not tried again", p.starts)}

@@ -60,7 +60,7 @@ func (l Limits) withDefaults() Limits {
 			*v = def
 		}
 	}
-	or(&l.WriteBytes, 1<<20, maxFrameBytes/2)
+	or(&l.WriteBytes, 1<<20, 3<<19) // see minPacket
 	or(&l.Batch, maxFrameWrites, maxFrameWrites)
 	or(&l.Key, 255, 255)
 	or(&l.Statements, 64, 4096)

@@ -72,9 +72,25 @@ func OpenTarget(login mysql.Login) (*sql.DB, error) {
 type session struct {
 	member  string
 	conn    *sql.Conn
+	db      *sql.DB
+	id      int64 // of the connection, as the server counts
 	pinned  byte
 	limit   time.Duration
 	maxSize int // of a packet, as the server allows
+}
+
+// minPacket holds a batch, or one write of the largest size, with every byte
+// escaped.
+const minPacket = 4 << 20
+
+// abandon closes a session whose last statement may still run on the server. It
+// would hold the position row, and nobody could claim it, until that statement
+// ends by itself.
+func (s *session) abandon() {
+	s.close()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_, _ = s.db.ExecContext(ctx, "KILL "+i64toa(s.id)) // on another connection; it may be gone already
 }
 
 func (s *session) close() {
@@ -126,12 +142,16 @@ func connect(ctx context.Context, r Route, limit time.Duration) (*session, error
 	if err != nil {
 		return nil, err
 	}
-	s := &session{member: t.Member, conn: conn, limit: limit, maxSize: 16 << 20}
+	s := &session{member: t.Member, conn: conn, db: t.DB, limit: limit}
 	if err := s.pin(open, currentSession); err != nil {
 		s.close()
 		return nil, err
 	}
-	if err := conn.QueryRowContext(open, "SELECT @@max_allowed_packet").Scan(&s.maxSize); err != nil {
+	err = conn.QueryRowContext(open, "SELECT @@max_allowed_packet, CONNECTION_ID()").Scan(&s.maxSize, &s.id)
+	if err == nil && s.maxSize < minPacket {
+		err = fmt.Errorf("max_allowed_packet of %s is %d, the queue needs %d", t.Member, s.maxSize, minPacket)
+	}
+	if err != nil {
 		s.close()
 		return nil, err
 	}

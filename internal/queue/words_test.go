@@ -293,7 +293,7 @@ func TestWhatToDoAfterAnError(t *testing.T) {
 		{"a lock is waited for a while", sqlErr(1205), false, 100, 2, again},
 		{"and then only by the one that needs it", sqlErr(1205), false, 100, 3, redo},
 		{"read only: another member may be the writer", sqlErr(1290), false, 1, 1, reconnect},
-		{"outside the majority", sqlErr(3100), true, 1, 1, reconnect},
+		{"the group refuses: too large, perhaps", sqlErr(3100), true, 10, 3, halve},
 		{"a lost connection at COMMIT: read the position", driversql.ErrInvalidConn, true, 100, 1, reconnect},
 		{"a row count: one by one", &rowsError{}, false, 100, 1, redo},
 		{"a statement that committed", errImplicit, false, 1, 1, halt},
