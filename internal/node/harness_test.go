@@ -110,7 +110,21 @@ type served struct {
 // serve runs a node until the test ends or stop is called.
 func (s *site) serve(t *testing.T, data string, names ...string) *served {
 	t.Helper()
-	f, err := config.Load(s.file(t, data, names...))
+	b, err := os.ReadFile(s.file(t, data, names...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.serveFile(t, data, string(b))
+}
+
+// serveFile runs a node with a file of that content.
+func (s *site) serveFile(t *testing.T, data, text string) *served {
+	t.Helper()
+	path := filepath.Join(s.dir, data+".yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := config.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
