@@ -13,39 +13,20 @@ import (
 	"github.com/perdure/perdure/internal/event"
 )
 
-// Position is a place in the stream of events. Sequences of another generation
-// of the stream mean nothing.
-type Position struct {
-	Generation string `json:"generation,omitempty"`
-	Sequence   uint64 `json:"sequence"`
-}
-
-// StoredEvent is an event with the place it has in the stream. The Event is
-// zero if what lies there is none that this version can read.
-type StoredEvent struct {
-	Sequence uint64      `json:"sequence"`
-	Event    event.Event `json:"event"`
-}
-
-// Range is what the stream holds.
-type Range struct {
-	Generation  string    `json:"generation"`
-	First, Last uint64    // Last < First if it is empty
-	Oldest      time.Time `json:"oldest,omitzero"`
-	Bytes       int64     `json:"bytes"`
-}
+// StoredEvent is an event with the place it has in the stream.
+type StoredEvent = event.Stored
 
 // Range says what the stream holds now. It waits for a stream that was not
 // found yet until ctx ends.
-func (v *Events) Range(ctx context.Context) (Range, error) {
+func (v *Events) Range(ctx context.Context) (event.Range, error) {
 	if err := v.wait(ctx); err != nil {
-		return Range{}, err
+		return event.Range{}, err
 	}
 	info, err := v.stream.Info(ctx)
 	if err != nil {
-		return Range{}, fmt.Errorf("events: %w", err)
+		return event.Range{}, fmt.Errorf("events: %w", err)
 	}
-	r := Range{
+	r := event.Range{
 		Generation: info.Config.Metadata[generationKey], First: info.State.FirstSeq, Last: info.State.LastSeq,
 		Oldest: info.State.FirstTime, Bytes: int64(info.State.Bytes), //nolint:gosec // bounded by MaxBytes
 	}
