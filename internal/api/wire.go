@@ -190,3 +190,27 @@ type Statement struct {
 	SQL  string `json:"sql"`
 	Args []any  `json:"args,omitempty"`
 }
+
+// Drill asks for a fault made on purpose.
+type Drill struct {
+	Kind   string `json:"kind" enum:"kill,hang,quorum-loss,outage"`
+	Member string `json:"member,omitempty" doc:"Who is hit. Default: the last member."`
+}
+
+// DrillReport is what a drill found. Times are milliseconds since the fault, -1
+// where it did not come to it.
+type DrillReport struct {
+	ID        string    `json:"id"`
+	Kind      string    `json:"kind"`
+	Members   []string  `json:"members"`
+	At        time.Time `json:"at"`
+	Detect    int64     `json:"detect_ms"`
+	Decide    int64     `json:"decide_ms"`
+	Act       int64     `json:"act_ms"`
+	Normal    int64     `json:"normal_ms"`
+	Writes    int64     `json:"writes"`
+	Failed    int64     `json:"failed"`
+	Pause     int64     `json:"longest_pause_ms"`
+	Error     string    `json:"error,omitempty"`
+	Recovered bool      `json:"recovered"`
+}

@@ -35,7 +35,7 @@ func (a *actor) Do(ctx context.Context, s *plan.Step, j plan.Journal) error {
 	case switchTo:
 		return a.switchMode(ctx, s.Args["to"], j)
 	case verify:
-		return a.verify(ctx, j)
+		return a.verify(ctx, s.Member, j)
 	case quiesce:
 		return a.quiesce(ctx, j)
 	case force:

@@ -59,6 +59,7 @@ type Group struct {
 	current state.Doc[current]
 	pause   state.Doc[Pause]
 	asking  atomic.Pointer[string]
+	decided atomic.Pointer[time.Time]
 	watch   *watch.Watcher
 
 	mu      sync.Mutex

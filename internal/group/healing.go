@@ -44,6 +44,14 @@ func (g *Group) Asking() string {
 	return ""
 }
 
+// Decided is when healing last decided on a remedy, on this node.
+func (g *Group) Decided() time.Time {
+	if t := g.decided.Load(); t != nil {
+		return *t
+	}
+	return time.Time{}
+}
+
 // healer heals for one term.
 type healer struct {
 	*Group
@@ -90,6 +98,7 @@ func (h *healer) step(ctx context.Context) error {
 	if again := heal(c, v, h.tried, time.Now()); again.Do != r.Do || again.Member != r.Member || !slices.Equal(again.Names, r.Names) {
 		return nil
 	}
+	h.decided.Store(new(time.Now()))
 	return h.cureBy(ctx, c, v, r)
 }
 
@@ -191,7 +200,7 @@ func (g *Group) RebuildMember(ctx context.Context, name string, r Request) (plan
 		{Verb: salvage, Member: name},
 		{Verb: configure, Member: name},
 	}
-	steps = append(append(steps, a.letIn(name)...), plan.Step{Verb: verify})
+	steps = append(append(steps, a.letIn(name)...), plan.Step{Verb: verify, Member: name})
 	return g.start(ctx, newPlan("rebuild", "rebuild "+name+" from the others", steps), r)
 }
 

@@ -147,8 +147,9 @@ func (a *actor) reopen(ctx context.Context) error {
 	return nil
 }
 
-// verify waits until the cluster is what its document says.
-func (a *actor) verify(ctx context.Context, j plan.Journal) error {
+// verify waits until the cluster is what its document says; with only, it looks
+// at that member alone: another one that is out must not send this one away.
+func (a *actor) verify(ctx context.Context, only string, j plan.Journal) error {
 	c, _, err := a.doc.Get(ctx)
 	if err != nil {
 		return err
@@ -159,7 +160,7 @@ func (a *actor) verify(ctx context.Context, j plan.Journal) error {
 	v, err := a.watch.Until(ctx, func(v *topology.View) bool {
 		missing = nil
 		for _, m := range c.Members {
-			if x, _ := v.Member(m.Name); !m.Stopped && x.State != topology.Online {
+			if x, _ := v.Member(m.Name); !m.Stopped && x.State != topology.Online && (only == "" || only == m.Name) {
 				missing = append(missing, fmt.Sprintf("%s is %s", m.Name, x.State))
 			}
 		}

@@ -282,7 +282,7 @@ func (g *Group) StartMember(ctx context.Context, name string, r Request) (plan.P
 		{Verb: configure, Member: name},
 	}
 	steps = append(steps, a.letIn(name)...)
-	steps = append(steps, plan.Step{Verb: verify})
+	steps = append(steps, plan.Step{Verb: verify, Member: name})
 	return g.start(ctx, newPlan("rejoin", "bring "+name+" back into the group", steps), r)
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/perdure/perdure/internal/auditlog"
 	"github.com/perdure/perdure/internal/config"
 	"github.com/perdure/perdure/internal/control"
+	"github.com/perdure/perdure/internal/drill"
 	"github.com/perdure/perdure/internal/group"
 	"github.com/perdure/perdure/internal/jet"
 	"github.com/perdure/perdure/internal/lease"
@@ -50,6 +51,8 @@ type Options struct {
 	// Heal lets the node mend the group by itself. Without it, it only does what
 	// people ask for.
 	Heal bool
+	// Faults, if set, marks the cluster as drillable: it hits the servers.
+	Faults drill.Faults
 	// Written, if set, is called after every write of a plan's journal.
 	Written func(plan.Plan)
 }
@@ -134,7 +137,7 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	}
 	n.api = server.New(server.Config{
 		Version: o.Version, Node: f.Node.Name, Access: n.access, Audit: n.audit, Group: n.group, Watch: n.watch, Open: n.Open,
-		Proxy: n.proxy, Route: n.table, Wish: n.wish, Obey: n.obey, Queue: n.queue,
+		Proxy: n.proxy, Route: n.table, Wish: n.wish, Obey: n.obey, Queue: n.queue, Drills: n.drills(o.Faults),
 		Metrics: metrics, Log: n.log.With("part", "api"),
 	})
 	return n, nil

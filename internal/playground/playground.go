@@ -89,7 +89,7 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	n, err := node.New(ctx, file, node.Options{Version: c.Version, Log: c.Log, Heal: true})
+	n, err := node.New(ctx, file, node.Options{Version: c.Version, Log: c.Log, Heal: true, Faults: p})
 	if err != nil {
 		return err
 	}
@@ -249,6 +249,28 @@ func (p *play) stopServers() {
 		})
 	}
 	all.Wait()
+}
+
+// The faults of drills.
+
+// Kill implements drill.Faults.
+func (p *play) Kill(member string) error {
+	return p.hit(member, func(s *mysqld.Server) error { return s.Kill(mysqld.ComeBack) })
+}
+
+// Freeze implements drill.Faults.
+func (p *play) Freeze(member string) error { return p.hit(member, (*mysqld.Server).Freeze) }
+
+// Thaw implements drill.Faults.
+func (p *play) Thaw(member string) error { return p.hit(member, (*mysqld.Server).Thaw) }
+
+func (p *play) hit(member string, do func(*mysqld.Server) error) error {
+	for _, s := range p.servers {
+		if s.Name() == member {
+			return do(s)
+		}
+	}
+	return fmt.Errorf("the playground has no member %s", member)
 }
 
 // writeConfig writes the perdure.yaml that a person would have written.

@@ -23,6 +23,7 @@ import (
 	"github.com/perdure/perdure/internal/access"
 	"github.com/perdure/perdure/internal/api"
 	"github.com/perdure/perdure/internal/auditlog"
+	"github.com/perdure/perdure/internal/drill"
 	"github.com/perdure/perdure/internal/group"
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/plan"
@@ -48,6 +49,7 @@ type Config struct {
 	Wish    state.Doc[route.Wish]
 	Obey    func(route.Wish) // follows a wish at once, on this node
 	Queue   *queue.Service   // nil where this node has none
+	Drills  *drill.Drills
 	Metrics prometheus.Gatherer
 	Log     *slog.Logger
 }
@@ -81,6 +83,7 @@ func New(c Config) *Server {
 	s.accessRoutes()
 	s.writeRoutes()
 	s.queueRoutes()
+	s.drillRoutes()
 	s.handle("GET /livez", access.Nobody, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	s.handle("GET /readyz", access.Nobody, s.ready)
 	if c.Metrics != nil {

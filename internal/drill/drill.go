@@ -1,0 +1,279 @@
+// Package drill makes faults on purpose and measures how the cluster gets over
+// them: when it was noticed, when something was decided, when the group had
+// acted, and when everything was normal again.
+//
+// A drill is refused where the cluster is not marked as drillable, is not whole
+// to begin with, or would not survive the fault. While it runs a small client
+// writes through the proxy and counts what it felt.
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure/internal/plan"
+	"github.com/perdure/perdure/internal/state"
+	"github.com/perdure/perdure/internal/topology"
+	"github.com/perdure/perdure/internal/watch"
+)
+
+// Kind of fault.
+type Kind string
+
+// Faults a drill can make.
+const (
+	Kill       Kind = "kill"        // the server's process ends at once, and is started again
+	Hang       Kind = "hang"        // the process stops answering, and goes on later
+	QuorumLoss Kind = "quorum-loss" // a majority is killed at once
+	Outage     Kind = "outage"      // all are killed at once
+)
+
+// Kinds lists them.
+var Kinds = []Kind{Kill, Hang, QuorumLoss, Outage}
+
+// Faults makes faults in the servers of members. The playground has them.
+type Faults interface {
+	Kill(member string) error   // ends the process; its service manager starts it again
+	Freeze(member string) error // stops it from running
+	Thaw(member string) error
+}
+
+// Client writes one row and returns when it is acknowledged.
+type Client interface {
+	Write(ctx context.Context) error
+}
+
+// Report is what a drill found.
+type Report struct {
+	ID      string    `json:"id"`
+	Kind    Kind      `json:"kind"`
+	Members []string  `json:"members"` // who was hit
+	At      time.Time `json:"at"`
+	// Times since the fault, in milliseconds; -1 where it did not come to it.
+	Detect int64 `json:"detect_ms"` // a View that is not healthy any more
+	Decide int64 `json:"decide_ms"` // the first remedy
+	Act    int64 `json:"act_ms"`    // the group does without those hit, or is back
+	Normal int64 `json:"normal_ms"` // every member ONLINE and writable
+
+	Writes    int64  `json:"writes"`           // acknowledged while it ran
+	Failed    int64  `json:"failed"`           // not acknowledged
+	Pause     int64  `json:"longest_pause_ms"` // between two acknowledged writes
+	Error     string `json:"error,omitempty"`
+	Recovered bool   `json:"recovered"`
+}
+
+// Config is what drills stand on.
+type Config struct {
+	Faults Faults // nil: the cluster is not drillable
+	Client Client // nil: nobody writes
+	Watch  *watch.Watcher
+	Store  state.Store
+	Log    *slog.Logger
+	// Decided returns when healing last decided on a remedy.
+	Decided func() time.Time
+}
+
+// Drills makes drills, one at a time.
+type Drills struct {
+	Config
+	mu sync.Mutex
+}
+
+// New returns Drills.
+func New(c Config) *Drills { return &Drills{Config: c} }
+
+const (
+	prefix      = "drills/"
+	normalLimit = 3 * time.Minute
+	hangFor     = 15 * time.Second // longer than the group takes to give a member up
+	writePause  = 10 * time.Millisecond
+	settleFor   = time.Second // normal must last this long
+)
+
+// Run makes one drill and returns its report; the report is kept too. member
+// may be empty: then the last in the list is hit.
+func (d *Drills) Run(ctx context.Context, kind Kind, member string) (Report, error) {
+	if !d.mu.TryLock() {
+		return Report{}, plan.Refuse("wait for it", "another drill is running. Nothing was done.")
+	}
+	defer d.mu.Unlock()
+	v := d.Watch.View()
+	hit, err := d.allowed(v, kind, member)
+	if err != nil {
+		return Report{}, err
+	}
+	r := Report{Kind: kind, Members: hit, At: time.Now().UTC().Truncate(time.Millisecond), Detect: -1, Decide: -1, Act: -1, Normal: -1}
+	r.ID = fmt.Sprintf("%s-%s", kind, r.At.Format("20060102-150405"))
+	d.Log.Info("drill begins", "drill", r.ID, "members", hit)
+	d.play(ctx, &r)
+	d.Log.Info("drill ended", "drill", r.ID, "detect_ms", r.Detect, "act_ms", r.Act, "normal_ms", r.Normal, "failed", r.Failed, "pause_ms", r.Pause)
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_, err = state.NewDoc[Report](d.Store, prefix+r.ID).Put(after, r, 0, state.Fence{})
+	return r, err
+}
+
+// allowed says whom a drill hits, or why it is refused.
+func (d *Drills) allowed(v *topology.View, kind Kind, member string) ([]string, error) {
+	var names []string
+	for _, m := range v.Members {
+		names = append(names, m.Name)
+	}
+	switch {
+	case d.Faults == nil:
+		return nil, plan.Refuse("try it in a playground: `perdure playground`", "this cluster is not marked as drillable. Nothing was done.")
+	case !slices.Contains(Kinds, kind):
+		return nil, plan.Refuse(fmt.Sprintf("there are %v", Kinds), "there is no drill %q. Nothing was done.", kind)
+	case len(v.In(topology.Online)) != len(v.Members) || v.Quorum != topology.HasQuorum:
+		return nil, plan.Refuse("`perdure status`", "the cluster is not whole to begin with. Nothing was done.")
+	case member != "" && !slices.Contains(names, member):
+		return nil, plan.Refuse(fmt.Sprintf("there are %v", names), "there is no member %s. Nothing was done.", member)
+	}
+	if member != "" { // the named one first to be hit
+		names = append(slices.DeleteFunc(names, func(n string) bool { return n == member }), member)
+	}
+	n := 1
+	switch kind {
+	case QuorumLoss:
+		n = len(names)/2 + 1
+	case Outage:
+		n = len(names)
+	}
+	if len(names) < 3 && kind != Outage {
+		return nil, plan.Refuse("add members", "a cluster of %d does not survive it. Nothing was done.", len(names))
+	}
+	return names[len(names)-n:], nil
+}
+
+// play makes the fault and watches until everything is normal again.
+func (d *Drills) play(ctx context.Context, r *Report) {
+	ctx, cancel := context.WithTimeoutCause(ctx, normalLimit, errors.New("not normal again after "+normalLimit.String()))
+	defer cancel()
+	feel := newFelt()
+	var all sync.WaitGroup
+	writing, stop := context.WithCancel(ctx)
+	if d.Client != nil {
+		all.Go(func() { feel.write(writing, d.Client) })
+	}
+	begin := time.Now()
+	if err := d.strike(ctx, r, &all); err != nil {
+		r.Error = err.Error()
+	} else if err := d.follow(ctx, r, begin); err != nil {
+		r.Error = err.Error()
+	} else {
+		r.Recovered = true
+	}
+	stop()
+	all.Wait()
+	r.Writes, r.Failed, r.Pause = feel.sum()
+}
+
+// strike makes the fault. A hang ends by itself later.
+func (d *Drills) strike(ctx context.Context, r *Report, all *sync.WaitGroup) error {
+	for _, m := range r.Members {
+		if r.Kind != Hang {
+			if err := d.Faults.Kill(m); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := d.Faults.Freeze(m); err != nil {
+			return err
+		}
+		all.Go(func() {
+			select {
+			case <-ctx.Done():
+			case <-time.After(hangFor):
+			}
+			if err := d.Faults.Thaw(m); err != nil {
+				d.Log.Error("a frozen server could not be thawed", "member", m, "err", err)
+			}
+		})
+	}
+	return nil
+}
+
+// follow notes when the View shows what.
+func (d *Drills) follow(ctx context.Context, r *Report, begin time.Time) error {
+	since := func() int64 { return time.Since(begin).Milliseconds() }
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var normal time.Time
+	for {
+		v := d.Watch.View()
+		healthy := healthy(v)
+		if r.Detect < 0 && !healthy {
+			r.Detect = since()
+		}
+		if r.Decide < 0 && d.Decided != nil && d.Decided().After(begin) {
+			r.Decide = d.Decided().Sub(begin).Milliseconds()
+		}
+		if r.Detect >= 0 && r.Act < 0 && without(v, r.Members) {
+			r.Act = since()
+		}
+		switch {
+		case r.Detect < 0 || !healthy:
+			normal = time.Time{}
+		case normal.IsZero():
+			normal = time.Now()
+		case time.Since(normal) >= settleFor:
+			r.Normal = normal.Sub(begin).Milliseconds()
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// healthy is how it was before and shall be again.
+func healthy(v *topology.View) bool {
+	if v.Quorum != topology.HasQuorum {
+		return false
+	}
+	for _, m := range v.Members {
+		if m.State != topology.Online || (!m.Writable && v.Mode == topology.MultiPrimary) {
+			return false
+		}
+	}
+	return true
+}
+
+// without tells whether the group commits and counts on none of those hit that
+// are still away.
+func without(v *topology.View, hit []string) bool {
+	if v.Quorum != topology.HasQuorum {
+		return false
+	}
+	for _, name := range hit {
+		if m, _ := v.Member(name); m.State == topology.Suspect || m.State == topology.Unreachable {
+			return false
+		}
+	}
+	return slices.ContainsFunc(v.Members, func(m topology.Member) bool { return m.Writable })
+}
+
+// List returns the reports of former drills, newest first.
+func (d *Drills) List(ctx context.Context) ([]Report, error) {
+	entries, err := d.Store.List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	out := []Report{}
+	for _, e := range entries {
+		r, _, err := state.NewDoc[Report](d.Store, e.Key).Get(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b Report) int { return b.At.Compare(a.At) })
+	return out, nil
+}
