@@ -33,7 +33,7 @@ func (s *session) ensure(svc route.Service) error {
 
 // alive tells whether the connection in use can be written to.
 func (s *session) alive() bool {
-	return clock()-s.b.rested < idleProbe || s.b.conn.Quiet()
+	return clock()-s.b.rested.Load() < idleProbe || s.b.conn.Quiet()
 }
 
 func (s *session) find(svc route.Service) error {
@@ -255,7 +255,7 @@ func (s *session) attach(plan *route.Plan, m *route.Member, svc route.Service) e
 			st.discard(b)
 			continue
 		}
-		b.rested = clock()
+		b.rested.Store(clock())
 		if b.owner == s {
 			b.owner = &somebody // it has a state of ours from before a reset
 		}
@@ -404,6 +404,6 @@ func (s *session) converse(b *backend, out []byte, answers int, wait bool) error
 			b.gtid = string(s.st.gtid)
 		}
 	}
-	b.rested = clock()
+	b.rested.Store(clock())
 	return failed
 }

@@ -72,6 +72,11 @@ func play(t *testing.T, r *rig, addr string, seed uint64, want []step) (got []st
 		t.Fatal(err)
 	}
 	defer rc.close()
+	// FOUND_ROWS() of a session that has not asked anything yet is not ours to
+	// keep: we asked something on its connection.
+	if _, err := rc.query("SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
 	g := &generator{rnd: rnd, caps: caps}
 	for i := range 40 {
 		name, req, shape := g.next()
@@ -151,7 +156,7 @@ var queries = []string{
 
 var statements = []string{
 	"SELECT ?", "SELECT id, v FROM test.t WHERE id >= ? ORDER BY id", "INSERT INTO test.t (v) VALUES (?)", "SELECT 1", "SELECT nothing",
-	"SELECT ?, ?, @a", "UPDATE test.t SET b = ? WHERE id = 1", "CALL test.p(?, @o)", "SET @a = 9", "SELECT LAST_INSERT_ID()",
+	"SELECT ?, ?", "UPDATE test.t SET b = ? WHERE id = 1", "CALL test.p(?, @o)", "SET @a = 9", "SELECT LAST_INSERT_ID()",
 }
 
 func (g *generator) next() (name string, req []byte, shape wire.Shape) {
@@ -257,7 +262,9 @@ func (g *generator) execute() (string, []byte, wire.Shape) {
 	}
 	s := &g.stmts[g.rnd.IntN(len(g.stmts))]
 	cursor := byte(0)
-	if g.rnd.IntN(4) == 0 {
+	// A statement uses cursors always or never: 9.7.4 answers with a broken result
+	// when one that had a cursor is executed again without.
+	if s.at%3 == 0 {
 		cursor = 1
 	}
 	s.cursor = cursor == 1

@@ -39,7 +39,7 @@ func (s *session) kill(id uint64, query bool) error {
 		if err := s.killThread(b, query); err != nil {
 			return s.refuse(err)
 		}
-	case s.user != t.user:
+	case s.user != t.userName():
 		return s.refuse(&wire.ServerError{Code: 1095, State: "HY000", Message: fmt.Sprintf("You are not owner of thread %d", id)})
 	}
 	if !query {

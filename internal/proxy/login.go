@@ -54,6 +54,7 @@ func (s *session) login() error {
 	}
 	s.caps = r.Caps & offer
 	s.user, s.collation = r.User, r.Collation
+	s.who.Store(&r.User)
 	s.named(r.Attrs)
 	if r.Caps&wire.ClientConnectWithDB != 0 {
 		s.st.schema = r.Schema
@@ -105,7 +106,7 @@ func (s *session) enter(seq byte) error {
 		return err
 	}
 	if s.l.Pooling == PerTransaction && s.pins.load() == 0 {
-		s.b.rested = clock()
+		s.b.rested.Store(clock())
 		s.lend()
 	}
 	return nil
@@ -287,6 +288,7 @@ func (s *session) changeUser(r *request) error {
 	s.client.SetDeadline(time.Now().Add(s.p.cfg.LoginTimeout))
 	s.dropAll()
 	s.user, s.st.schema = c.User, c.Schema
+	s.who.Store(&c.User)
 	if c.Collation != 0 && c.Collation < 256 {
 		s.collation = byte(c.Collation)
 	}

@@ -31,8 +31,8 @@ type backend struct {
 	// owner and version are whose state it has, and which.
 	owner   *session
 	version uint64
-	goodSet string // the SET text that last succeeded after a reset
-	rested  int64  // clock when it became idle
+	goodSet string       // the SET text that last succeeded after a reset
+	rested  atomic.Int64 // clock when it became idle
 	busy    atomic.Bool
 	listed  atomic.Bool // it is in its pool's idle list
 	gtid    string      // the GTID its member is known to have applied for the owner
@@ -56,6 +56,8 @@ type seat struct {
 	idle    map[key][]*backend
 	open    int
 	waiting []chan struct{}
+	tls     *tls.Config
+	tlsFor  string
 	bases   map[byte]string // what signing in with a collation sets
 
 	waiters  atomic.Int32
@@ -88,16 +90,19 @@ func (st *seat) take(k key, bare bool) *backend {
 	list := st.idle[k]
 	for i := len(list) - 1; i >= 0; i-- {
 		b := list[i]
-		if bare && b.schema != "" {
+		// Nothing of it may be looked at before it is ours: its last session may
+		// be taking it again right now.
+		mine := b.busy.CompareAndSwap(false, true)
+		if mine && bare && b.schema != "" {
+			b.busy.Store(false)
 			continue
 		}
 		list = append(list[:i], list[i+1:]...)
 		b.listed.Store(false)
-		if b.busy.CompareAndSwap(false, true) {
+		if mine {
 			st.idle[k] = list
 			return b
 		}
-		// Its last session has taken it again without asking.
 	}
 	if len(list) == 0 {
 		delete(st.idle, k)
@@ -199,7 +204,7 @@ func (st *seat) discard(b *backend) {
 // put makes a connection available to the next who asks.
 func (st *seat) put(b *backend) {
 	b.conn.Rest()
-	b.rested = clock()
+	b.rested.Store(clock())
 	b.busy.Store(false)
 	if b.listed.CompareAndSwap(false, true) {
 		st.mu.Lock()
@@ -219,7 +224,7 @@ func (st *seat) prune(all bool) {
 	for k, list := range st.idle {
 		kept := list[:0]
 		for _, b := range list {
-			if (all || b.rested < limit) && b.busy.CompareAndSwap(false, true) {
+			if (all || b.rested.Load() < limit) && b.busy.CompareAndSwap(false, true) {
 				b.listed.Store(false)
 				old = append(old, b)
 				continue
@@ -275,7 +280,7 @@ func (st *seat) connect(s *session, m *route.Member, in *wire.SignIn, k key) (*b
 		return nil, nil, err
 	}
 	if st.p.cfg.MemberTLS != nil && in.TLS == nil {
-		in.TLS = memberTLS(st.p.cfg.MemberTLS, m.Address)
+		in.TLS = st.memberTLS(m.Address)
 	}
 	if in.Relay == nil {
 		_ = nc.SetDeadline(time.Now().Add(st.p.cfg.ConnectTimeout))
@@ -371,13 +376,25 @@ func network(address string) string {
 	return "tcp"
 }
 
-func memberTLS(c *tls.Config, address string) *tls.Config {
-	c = c.Clone()
+// memberTLS is the TLS configuration for an address of this member. It is kept,
+// and with it the sessions that make the next handshake cheap: when a member is
+// drained, all its clients sign in elsewhere at one moment.
+func (st *seat) memberTLS(address string) *tls.Config {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.tls != nil && st.tlsFor == address {
+		return st.tls
+	}
+	c := st.p.cfg.MemberTLS.Clone()
 	if c.ServerName == "" {
 		if host, _, err := net.SplitHostPort(address); err == nil {
 			c.ServerName = host
 		}
 	}
+	if c.ClientSessionCache == nil {
+		c.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	}
+	st.tls, st.tlsFor = c, address
 	return c
 }
 

@@ -343,7 +343,7 @@ func (p *Proxy) Sessions() []SessionInfo {
 	for _, s := range p.list() {
 		pin := s.pins.load() &^ brief
 		i := SessionInfo{
-			ID: s.id, User: s.user, Client: s.addr, Listener: s.l.Mode, Since: s.since,
+			ID: s.id, User: s.userName(), Client: s.addr, Listener: s.l.Mode, Since: s.since,
 			Queries: s.queries.Load(), Moves: s.moved.Load(), Pins: pin.Names(), Movable: pin&^resolvable == 0,
 			State: "idle", For: time.Duration(now - s.rested.Load()),
 		}

@@ -73,7 +73,7 @@ func (s *session) finish(r *request) {
 	s.began.Store(0)
 	s.rested.Store(now)
 	if s.b != nil {
-		s.b.rested = now
+		s.b.rested.Store(now)
 	}
 	if slow := int64(s.p.cfg.SlowQuery); slow > 0 && took > slow && r.text != nil {
 		s.slow(r, took)
@@ -87,9 +87,6 @@ func (s *session) finish(r *request) {
 // lend lets other sessions use the connection until we need one again.
 func (s *session) lend() {
 	b := s.b
-	if s.killing.Load() > 0 {
-		return
-	}
 	if len(s.pending) > 0 {
 		if b.conn.Write(s.pending) != nil {
 			_ = s.lose()
@@ -98,8 +95,14 @@ func (s *session) lend() {
 		s.pending = s.pending[:0]
 	}
 	s.use(nil)
-	s.lent[s.svc] = b
 	s.sitDown(nil)
+	if s.killing.Load() > 0 {
+		// Somebody is about to end what runs here; it must not be the next
+		// session's statement.
+		b.seat.discard(b)
+		return
+	}
+	s.lent[s.svc] = b
 	b.seat.put(b)
 }
 

@@ -72,6 +72,7 @@ type session struct {
 	kind     atomic.Uint32 // of the request in hand; Read while idle
 	leave    atomic.Bool   // please move, for balance
 	inTrx    atomic.Bool
+	who      atomic.Pointer[string] // the user, for others to read
 	pinText  atomic.Pointer[string]
 	queries  atomic.Int64
 	moved    atomic.Int64
@@ -127,6 +128,14 @@ func (s *session) unpin(p pins) {
 	if old := s.pins.load(); old&p != 0 {
 		s.pins.store(old &^ p)
 	}
+}
+
+// userName is the user as other goroutines may read it.
+func (s *session) userName() string {
+	if u := s.who.Load(); u != nil {
+		return *u
+	}
+	return ""
 }
 
 func (s *session) inTrans() bool { return s.status&wire.StatusInTrans != 0 }

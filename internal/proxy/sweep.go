@@ -58,7 +58,7 @@ func (p *Proxy) look(s *session, now int64) {
 	}
 	took := now - began
 	if took > int64(longRequest) && s.client.Gone() && !s.ended() {
-		p.log.Info("client left while its statement ran", "session", s.id, "user", s.user)
+		p.log.Info("client left while its statement ran", "session", s.id, "user", s.userName())
 		s.quitOnce.Do(func() { close(s.quit) })
 		p.background(func() { s.stop(true) })
 		return
