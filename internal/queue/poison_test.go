@@ -78,7 +78,7 @@ func TestAPoisonWriteAmongTenThousandHealthyOnes(t *testing.T) {
 func TestAWriteThatKillsItsConnectionIsQuarantined(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	p.do(t, "CREATE PROCEDURE q.slowly() BEGIN DO SLEEP(30); END")
+	p.do(t, "CREATE PROCEDURE q.slowly() SQL SECURITY INVOKER BEGIN DO SLEEP(30); END")
 	r := newRig(t, p, func(c *queue.Config) {
 		c.Apply.Partitions, c.Apply.StatementLimit, c.Apply.Quarantine = 1, time.Second, 5
 	})
