@@ -162,7 +162,7 @@ func TestReadingAgainDecidesTheSame(t *testing.T) {
 func TestPausesDoubleUpToALimit(t *testing.T) {
 	t.Parallel()
 	p := Policy{}.withDefaults()
-	for failures, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 4: 8 * time.Second, 7: time.Minute, 1000: time.Minute} {
+	for failures, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 4: 8 * time.Second, 7: 30 * time.Second, 1000: 30 * time.Second} {
 		if got := p.pause(failures, 0.5); got != want {
 			t.Errorf("after %d failures %s, want %s", failures, got, want)
 		}

@@ -28,14 +28,14 @@ type Policy struct {
 	Attempts int           // then it is a dead letter; 0: only GiveUp counts
 	GiveUp   time.Duration // so old, it is a dead letter; default 24 h
 	First    time.Duration // pause after the first failure, doubled each time; default 1 s
-	Longest  time.Duration // longest pause; default 1 min
+	Longest  time.Duration // longest pause; default 30 s
 }
 
 func (p Policy) withDefaults() Policy {
 	p.Timeout = cmp.Or(p.Timeout, 30*time.Second)
 	p.GiveUp = cmp.Or(p.GiveUp, 24*time.Hour)
 	p.First = cmp.Or(p.First, time.Second)
-	p.Longest = cmp.Or(p.Longest, time.Minute)
+	p.Longest = cmp.Or(p.Longest, 30*time.Second)
 	return p
 }
 
