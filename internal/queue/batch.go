@@ -61,7 +61,7 @@ func (p *partition) fast(ctx context.Context, items []item) (committing bool, er
 		return false, err
 	}
 	if len(rows) != pk.n {
-		return false, fmt.Errorf("%d answers to %d statements", len(rows), pk.n)
+		return false, answers(len(rows), pk.n)
 	}
 	if rows[position] != 1 {
 		return false, errMoved
@@ -82,6 +82,12 @@ func (p *partition) fast(ctx context.Context, items []item) (committing bool, er
 }
 
 var errPacket = mysql.ErrTooLarge
+
+// answers: a procedure that selects answers with more, or less, than one count
+// of rows, and nobody could tell which count is whose.
+func answers(got, want int) error {
+	return fmt.Errorf("%d answers to %d statements; a procedure must not return rows: it %w", got, want, errRows)
+}
 
 // check adds up the rows a write affected and compares them with what it expects.
 func check(r *record, rows []int64) (int64, error) {
@@ -233,6 +239,9 @@ func (s *session) together(ctx context.Context, items []item) ([]ledgerRow, erro
 		first[i] = pk.write(it.rec)
 	}
 	rows, err := s.exec(ctx, pk.b)
+	if err == nil && len(rows) != pk.n {
+		err = answers(len(rows), pk.n)
+	}
 	var out []ledgerRow
 	for i := 0; i < len(items) && err == nil; i++ {
 		var n int64

@@ -78,13 +78,13 @@ func TestAPoisonWriteAmongTenThousandHealthyOnes(t *testing.T) {
 func TestAWriteThatKillsItsConnectionIsQuarantined(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	p.do(t, "CREATE PROCEDURE q.slowly() SQL SECURITY INVOKER BEGIN DO SLEEP(30); END")
+	p.do(t, "CREATE PROCEDURE q.suicide() BEGIN KILL CONNECTION_ID(); END")
 	r := newRig(t, p, func(c *queue.Config) {
-		c.Apply.Partitions, c.Apply.StatementLimit, c.Apply.Quarantine = 1, time.Second, 5
+		c.Apply.Partitions, c.Apply.Quarantine = 1, 5
 	})
 	r.run(true)
 	r.put(chainWrite("k", "w0"))
-	got := r.submit(sqlWrite("bad", "CALL q.slowly()"), chainWrite("k", "w1"))
+	got := r.submit(sqlWrite("bad", "CALL q.suicide()"), chainWrite("k", "w1"))
 	if s := r.settled(got[0].ID); s.State != queue.Dead {
 		t.Fatalf("%+v", s)
 	}
