@@ -180,7 +180,8 @@ func (s *session) cursorState(r *request, status uint16) {
 }
 
 func (s *session) dropCursor(ps *statement) {
-	if !ps.cursor {
+	if at := ps.on[s.svc]; !ps.cursor && (s.b == nil || at.serial != s.b.serial || at.id != ps.id) {
+		// The server would name its own id.
 		return
 	}
 	ps.cursor = false
@@ -203,7 +204,8 @@ func (s *session) fetch(r *request) error {
 	if err != nil {
 		return s.refuse(err)
 	}
-	if !ps.cursor {
+	if at := ps.on[s.svc]; !ps.cursor && (s.b == nil || at.serial != s.b.serial || at.id != ps.id) {
+		// The server would name its own id.
 		return s.refuse(&wire.ServerError{Code: 1421, State: "HY000", Message: fmt.Sprintf("The statement (%d) has no open cursor.", ps.id)})
 	}
 	r.shape, r.ps, r.svc = wire.ShapeFetch, ps, s.svc
