@@ -28,6 +28,7 @@ import (
 
 	"github.com/perdure/perdure/internal/event"
 	"github.com/perdure/perdure/internal/notify"
+	"github.com/perdure/perdure/internal/notify/smtptest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -207,28 +208,28 @@ func TestMailGoesOverTLS(t *testing.T) {
 	t.Parallel()
 	cert, ca := certificate(t)
 	for _, mode := range []string{"", "tls"} {
-		s := newMailServer(t, func(s *mailServer) {
-			s.cert, s.startTLS, s.implicit, s.password = cert, mode == "", mode == "tls", topSecret
+		s := smtptest.Start(t, func(s *smtptest.Server) {
+			s.Cert, s.StartTLS, s.Implicit, s.Password = cert, mode == "", mode == "tls", topSecret
 		})
 		c := channel(t, notify.Config{Email: &notify.Email{
-			Server: s.addr, TLS: mode, CA: ca, User: "perdure", Password: "env:TOKEN", From: "Perdure <perdure@example.com>", To: []string{"ops@example.com", "Anna <anna@example.com>"},
+			Server: s.Addr, TLS: mode, CA: ca, User: "perdure", Password: "env:TOKEN", From: "Perdure <perdure@example.com>", To: []string{"ops@example.com", "Anna <anna@example.com>"},
 		}})
 		e := crash()
 		receipt, err := c.Attempt(t.Context(), "task-1", 1, e)
 		if err != nil || receipt != "250 2.0.0 queued as 4711" {
 			t.Fatalf("mode %q: %q, %v", mode, receipt, err)
 		}
-		m := s.got()[0]
-		if !m.tls || m.user != "perdure" || m.from != "perdure@example.com" || fmt.Sprint(m.to) != "[ops@example.com anna@example.com]" {
+		m := s.Got()[0]
+		if !m.TLS || m.User != "perdure" || m.From != "perdure@example.com" || fmt.Sprint(m.To) != "[ops@example.com anna@example.com]" {
 			t.Errorf("mode %q: %+v", mode, m)
 		}
-		if m.header.Get("Message-Id") != "<task-1@example.com>" || m.header.Get("Bcc") != "" || !strings.HasPrefix(subjectOf(m), "[shop] CRITICAL member.crashed: m3 went away") {
-			t.Errorf("mode %q: headers %v", mode, m.header)
+		if m.Header.Get("Message-Id") != "<task-1@example.com>" || m.Header.Get("Bcc") != "" || !strings.HasPrefix(m.Subject(), "[shop] CRITICAL member.crashed: m3 went away") {
+			t.Errorf("mode %q: headers %v", mode, m.Header)
 		}
-		if !strings.Contains(m.body, "ümläut") || !strings.Contains(m.body, e.ID) {
-			t.Errorf("mode %q: body %s", mode, m.body)
+		if !strings.Contains(m.Body, "ümläut") || !strings.Contains(m.Body, e.ID) {
+			t.Errorf("mode %q: body %s", mode, m.Body)
 		}
-		for _, line := range s.clear {
+		for _, line := range s.Clear() {
 			if strings.Contains(line, "AUTH") || strings.Contains(line, "MAIL") {
 				t.Errorf("mode %q: in clear: %s", mode, line)
 			}
@@ -238,20 +239,20 @@ func TestMailGoesOverTLS(t *testing.T) {
 
 func TestMailIsNotSentInClearUnlessThatIsAskedFor(t *testing.T) {
 	t.Parallel()
-	s := newMailServer(t, func(*mailServer) {})
-	cfg := notify.Email{Server: s.addr, From: "a@example.com", To: []string{"b@example.com"}}
-	if _, err := channel(t, notify.Config{Email: &cfg}).Attempt(t.Context(), "t", 1, crash()); err == nil || !strings.Contains(err.Error(), "STARTTLS") || len(s.got()) != 0 {
-		t.Errorf("without STARTTLS: %v, %d mails", err, len(s.got()))
+	s := smtptest.Start(t, func(*smtptest.Server) {})
+	cfg := notify.Email{Server: s.Addr, From: "a@example.com", To: []string{"b@example.com"}}
+	if _, err := channel(t, notify.Config{Email: &cfg}).Attempt(t.Context(), "t", 1, crash()); err == nil || !strings.Contains(err.Error(), "STARTTLS") || len(s.Got()) != 0 {
+		t.Errorf("without STARTTLS: %v, %d mails", err, len(s.Got()))
 	}
 	cfg.TLS = "none"
-	if _, err := channel(t, notify.Config{Email: &cfg}).Attempt(t.Context(), "t", 1, crash()); err != nil || len(s.got()) != 1 {
-		t.Errorf("asked for: %v, %d mails", err, len(s.got()))
+	if _, err := channel(t, notify.Config{Email: &cfg}).Attempt(t.Context(), "t", 1, crash()); err != nil || len(s.Got()) != 1 {
+		t.Errorf("asked for: %v, %d mails", err, len(s.Got()))
 	}
 	cert, _ := certificate(t)
-	s = newMailServer(t, func(s *mailServer) { s.cert, s.startTLS = cert, true })
-	cfg = notify.Email{Server: s.addr, From: "a@example.com", To: []string{"b@example.com"}} // an authority nobody knows
-	if _, err := channel(t, notify.Config{Email: &cfg}).Attempt(t.Context(), "t", 1, crash()); err == nil || len(s.got()) != 0 {
-		t.Errorf("with a certificate nobody knows: %v, %d mails", err, len(s.got()))
+	s = smtptest.Start(t, func(s *smtptest.Server) { s.Cert, s.StartTLS = cert, true })
+	cfg = notify.Email{Server: s.Addr, From: "a@example.com", To: []string{"b@example.com"}} // an authority nobody knows
+	if _, err := channel(t, notify.Config{Email: &cfg}).Attempt(t.Context(), "t", 1, crash()); err == nil || len(s.Got()) != 0 {
+		t.Errorf("with a certificate nobody knows: %v, %d mails", err, len(s.Got()))
 	}
 }
 
@@ -266,8 +267,8 @@ func TestWhatAMailServerAnswersCounts(t *testing.T) {
 		{"it is busy", "MAIL", "451 4.3.0 later", false, false},
 		{"it does not take the text", "DATA", "554 5.6.0 no", true, false},
 	} {
-		s := newMailServer(t, func(s *mailServer) { s.refuse[x.key] = x.answer })
-		c := channel(t, notify.Config{Email: &notify.Email{Server: s.addr, TLS: "none", From: "a@example.com", To: []string{"b@example.com", "c@example.com"}}})
+		s := smtptest.Start(t, func(s *smtptest.Server) { s.Refuse[x.key] = x.answer })
+		c := channel(t, notify.Config{Email: &notify.Email{Server: s.Addr, TLS: "none", From: "a@example.com", To: []string{"b@example.com", "c@example.com"}}})
 		receipt, err := c.Attempt(t.Context(), "t", 1, crash())
 		if isFinal(err) != x.final || (err == nil) != x.delivered {
 			t.Errorf("%s: %q, %v", x.name, receipt, err)

@@ -1,4 +1,6 @@
-package notify_test
+// Package smtptest is a mail server for tests: it speaks as much SMTP as a
+// client needs and keeps what it is sent.
+package smtptest
 
 import (
 	"bufio"
@@ -15,38 +17,40 @@ import (
 	"testing"
 )
 
-// mailServer speaks as much SMTP as it takes.
-type mailServer struct {
-	addr     string
-	cert     tls.Certificate
-	implicit bool // TLS from the start
-	startTLS bool
-	password string            // for the user "perdure"; "" asks nobody
-	refuse   map[string]string // command or address: the answer
+// Server is one mail server.
+type Server struct {
+	Addr     string
+	Cert     tls.Certificate
+	Implicit bool              // TLS from the start
+	StartTLS bool              // it offers it
+	Password string            // for the user "perdure"; "" asks nobody
+	Refuse   map[string]string // command or address: the answer
 
 	mu    sync.Mutex
-	mails []received
-	clear []string // commands that came without TLS
+	mails []Mail
+	clear []string
 }
 
-type received struct {
-	from   string
-	to     []string
-	header mail.Header
-	body   string
-	tls    bool
-	user   string
+// Mail is one it took.
+type Mail struct {
+	From   string
+	To     []string
+	Header mail.Header
+	Body   string
+	TLS    bool
+	User   string
 }
 
-func newMailServer(t *testing.T, edit func(*mailServer)) *mailServer {
+// Start runs a server, set up by edit, until the test ends.
+func Start(t testing.TB, edit func(*Server)) *Server {
 	t.Helper()
-	s := &mailServer{refuse: map[string]string{}}
+	s := &Server{Refuse: map[string]string{}}
 	edit(s)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.addr = l.Addr().String()
+	s.Addr = l.Addr().String()
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -61,16 +65,16 @@ func newMailServer(t *testing.T, edit func(*mailServer)) *mailServer {
 	return s
 }
 
-func (s *mailServer) talk(c net.Conn) {
-	config := &tls.Config{Certificates: []tls.Certificate{s.cert}, MinVersion: tls.VersionTLS12}
-	secure := s.implicit
-	if s.implicit {
+func (s *Server) talk(c net.Conn) {
+	config := &tls.Config{Certificates: []tls.Certificate{s.Cert}, MinVersion: tls.VersionTLS12}
+	secure := s.Implicit
+	if s.Implicit {
 		c = tls.Server(c, config)
 	}
 	r := bufio.NewReader(c)
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(c, format+"\r\n", args...) }
 	say("220 test ESMTP")
-	var m received
+	var m Mail
 	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
@@ -83,17 +87,17 @@ func (s *mailServer) talk(c net.Conn) {
 			s.mu.Unlock()
 		}
 		verb := strings.ToUpper(strings.SplitN(line, " ", 2)[0])
-		if answer := s.refuse[verb]; answer != "" {
+		if answer := s.Refuse[verb]; answer != "" {
 			say("%s", answer)
 			continue
 		}
 		switch verb {
 		case "EHLO":
 			say("250-test")
-			if s.startTLS && !secure {
+			if s.StartTLS && !secure {
 				say("250-STARTTLS")
 			}
-			if s.password != "" {
+			if s.Password != "" {
 				say("250-AUTH PLAIN")
 			}
 			say("250 8BITMIME")
@@ -107,25 +111,25 @@ func (s *mailServer) talk(c net.Conn) {
 		case "AUTH":
 			parts := strings.Fields(line)
 			b, _ := base64.StdEncoding.DecodeString(parts[len(parts)-1])
-			if string(b) != "\x00perdure\x00"+s.password {
+			if string(b) != "\x00perdure\x00"+s.Password {
 				say("535 5.7.8 wrong")
 				continue
 			}
-			m.user = "perdure"
+			m.User = "perdure"
 			say("235 welcome")
 		case "MAIL":
-			if s.password != "" && m.user == "" {
+			if s.Password != "" && m.User == "" {
 				say("530 5.7.0 who are you")
 				continue
 			}
-			m.from = between(line)
+			m.From = between(line)
 			say("250 ok")
 		case "RCPT":
-			if answer := s.refuse[between(line)]; answer != "" {
+			if answer := s.Refuse[between(line)]; answer != "" {
 				say("%s", answer)
 				continue
 			}
-			m.to = append(m.to, between(line))
+			m.To = append(m.To, between(line))
 			say("250 ok")
 		case "DATA":
 			say("354 go on")
@@ -146,11 +150,11 @@ func (s *mailServer) talk(c net.Conn) {
 				continue
 			}
 			body, _ := io.ReadAll(quotedprintable.NewReader(parsed.Body))
-			m.header, m.body, m.tls = parsed.Header, string(body), secure
+			m.Header, m.Body, m.TLS = parsed.Header, string(body), secure
 			s.mu.Lock()
 			s.mails = append(s.mails, m)
 			s.mu.Unlock()
-			m = received{user: m.user}
+			m = Mail{User: m.User}
 			say("250 2.0.0 queued as 4711")
 		case "QUIT":
 			say("221 bye")
@@ -167,13 +171,22 @@ func between(line string) string {
 	return inside
 }
 
-func (s *mailServer) got() []received {
+// Got is every mail it took.
+func (s *Server) Got() []Mail {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]received(nil), s.mails...)
+	return append([]Mail(nil), s.mails...)
 }
 
-func subjectOf(m received) string {
-	text, _ := new(mime.WordDecoder).DecodeHeader(m.header.Get("Subject"))
+// Subject is the mail's, decoded.
+func (m Mail) Subject() string {
+	text, _ := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
 	return text
+}
+
+// Clear is every command that came without TLS.
+func (s *Server) Clear() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.clear...)
 }
