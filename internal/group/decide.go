@@ -57,6 +57,9 @@ type ask struct {
 // decideApply says what has to happen so that the cluster becomes what spec
 // wants, or refuses. A plan without steps means: it is so already.
 func decideApply(a ask) (plan.Plan, error) {
+	if err := sound(a.spec); err != nil {
+		return plan.Plan{}, err
+	}
 	if err := fit(a); err != nil {
 		return plan.Plan{}, err
 	}
@@ -64,7 +67,7 @@ func decideApply(a ask) (plan.Plan, error) {
 		return plan.Plan{}, err
 	}
 	switch {
-	case a.cluster.Empty() && a.view.Quorum == topology.NoGroup:
+	case a.cluster.Empty() && a.view.Group == "": // also when nobody answers: the guard says who
 		return decideCreate(a)
 	case a.cluster.Empty():
 		return decideAdopt(a)
@@ -74,17 +77,47 @@ func decideApply(a ask) (plan.Plan, error) {
 	return decideChange(a)
 }
 
+// sound refuses a spec that no group can be. The configuration file is checked
+// line by line before; this is for those who call the API.
+func sound(s api.Spec) error {
+	if len(s.Members) > MaxMembers {
+		return plan.Refuse("take members out", "a group has at most %d members, not %d. Nothing was changed.", MaxMembers, len(s.Members))
+	}
+	taken := map[string]string{}
+	for _, m := range s.Members {
+		for _, what := range []string{"name " + m.Name, "address " + m.Address, "address " + m.GroupAddress} {
+			if other, twice := taken[what]; twice && what != "address " {
+				return plan.Refuse("correct the member list", "%s and %s have the same %s. Nothing was changed.", other, m.Name, what)
+			}
+			taken[what] = m.Name
+		}
+		if m.Name == "" {
+			return plan.Refuse("correct the member list", "the member at %s has no name. Nothing was changed.", m.Address)
+		}
+		if _, err := groupAddress(m); err != nil {
+			return plan.Refuse("correct the member list", "%s. Nothing was changed.", err)
+		}
+	}
+	if g := withDefaults(s.Group); g.PaxosSingleLeader && g.Mode != topology.SinglePrimary {
+		return plan.Refuse("keep the mode single-primary; or `perdure group stop`, take paxos_single_leader out of the file, `perdure apply`, `perdure group start`",
+			"paxos_single_leader works in single-primary mode only. Nothing was changed.")
+	}
+	return nil
+}
+
 // fit refuses servers that Group Replication would refuse, with what to do
 // about each.
 func fit(a ask) error {
 	var texts, fixes []string
 	for _, f := range a.findings {
-		if f.Severity != check.Refuses {
+		// The step "configure" persists super_read_only; a member of a running
+		// group cannot even be seen to have it in its option file.
+		if f.Severity != check.Refuses || f.Kind == check.ReadOnlyAtStart {
 			continue
 		}
-		texts = append(texts, f.Text)
+		texts = append(texts, f.Member+": "+f.Text)
 		if f.SQL != "" {
-			fixes = append(fixes, f.SQL)
+			fixes = append(fixes, "on "+f.Member+": "+f.SQL)
 		}
 	}
 	if len(texts) == 0 {
@@ -92,7 +125,7 @@ func fit(a ask) error {
 	}
 	hint := "`perdure check` lists every finding"
 	if len(fixes) > 0 {
-		hint = "run there: " + strings.Join(fixes, "; ")
+		hint = "run " + strings.Join(fixes, "; ")
 	}
 	return plan.Refuse(hint, "%s. Nothing was changed.", strings.Join(texts, "; "))
 }
@@ -138,18 +171,23 @@ func decideCreate(a ask) (plan.Plan, error) {
 	if kind == "start" && a.accept.loses(a.view, seed) {
 		c = c.fork()
 	}
-	steps := []plan.Step{c.record()}
+	var steps, rest []plan.Step
+	joining := 0
 	for _, m := range c.Members {
+		if x, _ := a.view.Member(m.Name); slices.Contains(a.accept.Missing, m.Name) && x.Report == nil {
+			c = c.with(m.Name, func(k *Known) { k.Stopped = true }) // known, and not waited for
+			continue
+		}
 		steps = append(steps, plan.Step{Verb: configure, Member: m.Name})
-	}
-	steps = append(steps, a.accept.step(seed), plan.Step{Verb: account, Member: seed})
-	for _, m := range c.Members {
 		if m.Name != seed {
-			steps = append(steps, a.letIn(m.Name)...)
+			rest = append(rest, a.letIn(m.Name)...)
+			joining++
 		}
 	}
-	steps = append(steps, plan.Step{Verb: verify})
-	return newPlan(kind, fmt.Sprintf("%s cluster %s: %s bootstraps the group, %d join", verb, c.Name, seed, len(c.Members)-1), steps), nil
+	steps = append([]plan.Step{c.record()}, steps...)
+	steps = append(steps, a.accept.step(seed), plan.Step{Verb: account, Member: seed})
+	steps = append(append(steps, rest...), plan.Step{Verb: verify})
+	return newPlan(kind, fmt.Sprintf("%s cluster %s: %s bootstraps the group, %d join", verb, c.Name, seed, joining), steps), nil
 }
 
 // formerGroup finds the group the servers were in before the store knew them.

@@ -37,6 +37,11 @@ func TestApplyDecidesWhatToDo(t *testing.T) {
 			"start", "record, " + settle + "bootstrap m1, account m1, provision m2, account m2, join m2, verify",
 		},
 		{
+			"a server that was given up before there was a cluster",
+			ask{spec: specOfNames("m1", "m2"), accept: Accept{Missing: []string{"m1"}}, view: view(seen("m1", topology.Down, "", ""), offline("m2")[0])},
+			"create", "record, configure m2, bootstrap m2, account m2, verify",
+		},
+		{
 			"a group that runs is adopted",
 			ask{spec: specOfNames("m1", "m2"), view: view(online("m1", "m2")...)},
 			"adopt", "record, " + settle + "verify",
@@ -170,9 +175,9 @@ func TestApplyRefuses(t *testing.T) {
 			"a server that does not fit, with the statement that helps",
 			ask{
 				spec: specOfNames("m1"), view: view(offline("m1")...),
-				findings: []check.Finding{{Severity: check.Refuses, Text: "gtid_mode is OFF", SQL: "SET PERSIST gtid_mode = ON"}, {Severity: check.Warns, Text: "small pool"}},
+				findings: []check.Finding{{Member: "m1", Severity: check.Refuses, Text: "gtid_mode is OFF", SQL: "SET PERSIST gtid_mode = ON"}, {Severity: check.Warns, Text: "small pool"}},
 			},
-			[]string{"gtid_mode is OFF"},
+			[]string{"m1: gtid_mode is OFF"},
 		},
 		{"a group without majority", ask{spec: specOfNames("m1", "m2", "m3", "m4"), cluster: made("m1", "m2", "m3"), view: lost}, []string{"quorum is lost"}},
 		{
@@ -208,6 +213,33 @@ func TestApplyRefuses(t *testing.T) {
 			[]string{"stopped"},
 		},
 		{
+			"ten members",
+			ask{spec: specOfNames("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "m9", "m10"), view: view()},
+			[]string{"at most 9 members, not 10"},
+		},
+		{"one name twice", ask{spec: specOfNames("m1", "m1"), view: view(offline("m1")...)}, []string{"same name m1"}},
+		{
+			"one address twice",
+			ask{
+				spec: api.Spec{Cluster: "shop", Members: []api.Member{{Name: "m1", Address: "h:3306"}, {Name: "m2", Address: "h:3306"}}},
+				view: view(offline("m1", "m2")...),
+			},
+			[]string{"m1 and m2 have the same address h:3306"},
+		},
+		{
+			"one consensus leader in multi-primary mode",
+			ask{spec: group(api.Group{PaxosSingleLeader: true}, "m1"), view: view(offline("m1")...)},
+			[]string{"single-primary mode only"},
+		},
+		{
+			"nobody lets us in",
+			ask{spec: specOfNames("m1", "m2"), view: &topology.View{Quorum: topology.Unsure, Members: []topology.Member{
+				{Instance: topology.Instance{Name: "m1"}, State: topology.Unknown, Why: "it does not let us in"},
+				{Instance: topology.Instance{Name: "m2"}, State: topology.Unknown, Why: "it does not let us in"},
+			}}},
+			[]string{"not every known member answers", "m1 (it does not let us in)"},
+		},
+		{
 			"adopt a group in another mode",
 			ask{spec: group(api.Group{Mode: topology.SinglePrimary}, "m1", "m2"), view: view(online("m1", "m2")...)},
 			[]string{"multi-primary mode, the file says single-primary"},
@@ -228,9 +260,9 @@ func TestARefusalForAServerThatDoesNotFitSaysWhatToRunThere(t *testing.T) {
 	t.Parallel()
 	_, err := decideApply(ask{
 		spec: specOfNames("m1"), view: view(offline("m1")...),
-		findings: []check.Finding{{Severity: check.Refuses, Text: "gtid_mode is OFF", SQL: "SET PERSIST gtid_mode = ON"}},
+		findings: []check.Finding{{Member: "m1", Severity: check.Refuses, Text: "gtid_mode is OFF", SQL: "SET PERSIST gtid_mode = ON"}},
 	})
-	if hint := plan.Hint(err); !strings.Contains(hint, "SET PERSIST gtid_mode = ON") {
+	if hint := plan.Hint(err); !strings.Contains(hint, "on m1: SET PERSIST gtid_mode = ON") {
 		t.Errorf("the hint is %q", hint)
 	}
 }

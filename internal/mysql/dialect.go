@@ -1,8 +1,12 @@
 package mysql
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"time"
 )
 
 // Dialect is how one server wants to be spoken to: by its version, and by who
@@ -26,6 +30,11 @@ func (s *Server) Dialect(ctx context.Context) (Dialect, error) {
 		(SELECT COUNT(*) FROM information_schema.routines
 		 WHERE routine_schema = 'mysql' AND routine_name = 'rds_group_replication_start')`, nil, &version, &comment, &rds)
 	if err != nil {
+		if greeted := s.greeting(ctx); greeted != "" { // it may be no MySQL, whatever else is wrong
+			if _, e := ParseVersion(greeted); e != nil {
+				err = fmt.Errorf("%s (%s): %w", s.name, s.login.Address, e)
+			}
+		}
 		return Dialect{}, err
 	}
 	v, err := ParseVersion(version + " " + comment)
@@ -38,6 +47,33 @@ func (s *Server) Dialect(ctx context.Context) (Dialect, error) {
 	d := Dialect{Version: v, RDS: rds > 0}
 	s.dialect.Store(&d)
 	return d, nil
+}
+
+// greeting reads the version with which a server introduces itself to everybody,
+// before anybody logs in: "" if it says none.
+func (s *Server) greeting(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", s.login.Address)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = c.Close() }()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = c.SetDeadline(deadline)
+	}
+	// Four bytes of packet header, the protocol's version, then text up to a zero.
+	b := make([]byte, 128)
+	n, err := io.ReadAtLeast(c, b, 6)
+	if err != nil || b[4] != 10 {
+		return ""
+	}
+	text, _, ended := bytes.Cut(b[5:n], []byte{0})
+	if !ended {
+		return ""
+	}
+	return string(text)
 }
 
 // binlogReset is the statement that forgets all binary logs and GTIDs.
