@@ -22,10 +22,10 @@ var floors = [][]string{
 		"lease", "watch", "route", "check", "plan", "access", "auditlog",
 	},
 	3: { // duties
-		"group", "proxy", "queue", "site", "vault", "alarm", "rule", "hook", "consistency",
+		"group", "proxy", "queue", "site", "vault", "alarm", "rule", "hook", "drill", "consistency",
 	},
 	4: { // sockets to the outside
-		"control", "jet", "bucket", "api/server",
+		"control", "jet", "bucket", "notify", "api/server",
 	},
 	5: {"config"},
 	6: {"node"},

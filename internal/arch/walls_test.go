@@ -14,7 +14,7 @@ import (
 var walls = map[string][]string{
 	"github.com/corazawaf/libinjection-go": {"queue"},
 	"github.com/danielgtaylor/huma/v2":     {"api/server", "config"},
-	"github.com/go-sql-driver/mysql":       {"mysql", "mysql/mysqld", "mysqltest", "proxy", "queue"},
+	"github.com/go-sql-driver/mysql":       {"mysql", "mysql/mysqld", "mysqltest", "node", "proxy", "queue"},
 	"github.com/expr-lang/expr":            {"alarm"},
 	"github.com/goccy/go-yaml":             {"config", "cmd/perdure"},
 	"github.com/google/go-cmp":             {}, // tests alone
@@ -22,7 +22,8 @@ var walls = map[string][]string{
 	"github.com/nats-io/nats-server/v2":    {"jet"},
 	"github.com/nats-io/nats.go":           {"jet"},
 	"github.com/nats-io/nuid":              {"jet"},
-	"github.com/prometheus/client_golang":  {"alarm", "api/server", "jet", "node", "proxy", "queue", "watch"},
+	"github.com/nicholas-fedor/shoutrrr":   {"notify"},
+	"github.com/prometheus/client_golang":  {"alarm", "api/server", "jet", "node", "proxy", "queue", "rule", "watch"},
 	"github.com/prometheus/client_model":   {"alarm"},
 	"github.com/spf13/cobra":               {"cmd/perdure"},
 	"go.etcd.io/etcd/api/v3":               {"control"},
