@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/perdure/perdure/internal/mysql/lexer"
 	"github.com/perdure/perdure/internal/mysql/wire"
 	"github.com/perdure/perdure/internal/route"
 )
@@ -56,6 +57,9 @@ func (s *session) find(svc route.Service) error {
 		done, err := s.stay(plan, svc)
 		if done || err != nil {
 			return err
+		}
+		if s.b != nil {
+			continue // it waited on the connection it has
 		}
 		if plan.Holding {
 			if err := wait(plan, s.p.cfg.HoldLimit); err != nil {
@@ -172,8 +176,7 @@ func (s *session) stay(plan *route.Plan, svc route.Service) (done bool, err erro
 	case !m.Serves(svc) || s.leave.Load():
 		s.leave.Store(false)
 		if !s.depart() {
-			s.plan = plan
-			return true, nil
+			return false, s.lose() // it did not even answer what the session's state is
 		}
 		return false, nil
 	case plan.Holding:
@@ -201,19 +204,42 @@ func (s *session) stayFixed(plan *route.Plan) (bool, error) {
 	if m == nil || m.Lost() || !s.alive() {
 		return false, s.lose()
 	}
+	if plan.Funnel != "" && plan.Funnel != m.Name && !s.inTrans() {
+		// A change of schema runs elsewhere and this session cannot go there. It
+		// may read; for writes it waits. The plan is not taken as seen, so that
+		// the next request is asked again.
+		if k := lexer.Kind(s.kind.Load()); k == lexer.Read || k == lexer.Schema {
+			return true, nil
+		}
+		s.busyWith(lexer.Read)
+		err := s.waitWhile(plan, func(p *route.Plan) bool { return p.Funnel != "" && p.Funnel != m.Name })
+		if err != nil {
+			return false, noMember(s.svc, s.p.cfg.HoldLimit, "a change of schema runs")
+		}
+		s.busyWith(s.req.st.Kind)
+		return false, nil // look again at what is in force now
+	}
 	s.plan = plan
 	return true, nil
 }
 
 // holdHere waits on the connection at hand until the hold is over.
 func (s *session) holdHere(plan *route.Plan) error {
+	if err := s.waitWhile(plan, func(p *route.Plan) bool { return p.Holding }); err != nil {
+		return noMember(s.svc, s.p.cfg.HoldLimit, "the cluster is on hold")
+	}
+	return nil
+}
+
+// waitWhile waits, at most HoldLimit, until the plan in force is no longer so.
+func (s *session) waitWhile(plan *route.Plan, so func(*route.Plan) bool) error {
 	s.p.m.holds.Add(1)
 	s.p.m.holding.Add(1)
 	defer s.p.m.holding.Add(-1)
 	deadline := time.Now().Add(s.p.cfg.HoldLimit)
-	for plan.Holding {
+	for so(plan) {
 		if err := s.waitPlan(plan, deadline, s.p.cfg.HoldLimit); err != nil {
-			return noMember(s.svc, s.p.cfg.HoldLimit, "the cluster is on hold")
+			return err
 		}
 		plan = s.p.route.Plan()
 	}

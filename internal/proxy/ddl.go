@@ -9,7 +9,6 @@ import (
 	"github.com/perdure/perdure/internal/mysql/lexer"
 	"github.com/perdure/perdure/internal/mysql/wire"
 	"github.com/perdure/perdure/internal/route"
-	"github.com/perdure/perdure/internal/topology"
 )
 
 // schemaLock is the user-level lock, held on the member that runs changes of
@@ -97,12 +96,14 @@ func (s *session) gather(to string) error {
 		return nil // it cannot open a second connection
 	}
 	for _, m := range s.p.route.Plan().Members {
-		if m.Name == to || m.State != topology.Online {
+		if m.Name == to || !m.Counted() {
 			continue
 		}
+		// One that does not answer may have committed anything. Better no change
+		// of schema than one that meets it.
 		a, err := s.aside(m.Name, "SELECT @@GLOBAL.gtid_executed")
 		if err != nil {
-			return fmt.Errorf("before a change of schema: ask %s what it has: %w", m.Name, err)
+			return fmt.Errorf("the schema was not changed: member %s does not say what it has committed: %w", m.Name, err)
 		}
 		if err := s.waitApplied(to, strings.ReplaceAll(string(a.Rows[0][0]), "\n", "")); err != nil {
 			return err
@@ -163,7 +164,7 @@ func (s *session) waitApplied(member, gtid string) error {
 	for began := time.Now(); ; {
 		plan := s.p.route.Plan()
 		m := plan.Member(member)
-		if m == nil || m.State != topology.Online && m.State != topology.Suspect {
+		if m == nil || !m.Counted() {
 			return fmt.Errorf("member %s: %w", member, errBehind)
 		}
 		a, err := s.aside(member, fmt.Sprintf("SELECT WAIT_FOR_EXECUTED_GTID_SET('%s',%d)", gtid, int(turn.Seconds())))
@@ -199,7 +200,7 @@ func (s *session) spreadSchema() {
 	gtid := string(s.st.gtid)
 	h := s.helper() // the client may leave; this has to be waited for all the same
 	for _, m := range s.p.route.Plan().Members {
-		if m.Name == s.st.wrote || m.State != topology.Online && m.State != topology.Suspect {
+		if m.Name == s.st.wrote || !m.Counted() {
 			continue
 		}
 		if err := h.waitApplied(m.Name, gtid); err != nil {

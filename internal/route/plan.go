@@ -60,6 +60,16 @@ func (m *Member) Serves(s Service) bool {
 // does not count on it, or it is gone.
 func (m *Member) Lost() bool { return m.lost }
 
+// Counted tells that the member is in the group and has been open for writes:
+// what it committed reaches the others, and what they commit has to reach it.
+func (m *Member) Counted() bool {
+	switch m.State {
+	case topology.Online, topology.Suspect, topology.Unreachable:
+		return true
+	}
+	return false
+}
+
 // Plan is one answer. Nothing in it changes but the seats.
 type Plan struct {
 	Number  uint64
@@ -68,8 +78,11 @@ type Plan struct {
 	// Schema is the member that runs changes of schema: the same in every
 	// process that sees the same View. Empty if nothing can be written.
 	Schema string
-	// Spread tells that more than one member takes writes, funnel or not.
-	Spread  bool
+	// Spread tells that more than one member takes writes or may still be taking
+	// some: also one that is only suspected has sessions that write.
+	Spread bool
+	// Funnel is the member all writes go to for now, empty if there is none.
+	Funnel  string
 	changed chan struct{}
 	turn    *atomic.Uint32
 }
@@ -178,7 +191,13 @@ func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members 
 	for _, m := range writable {
 		m.write = w.funnel == "" || w.funnel == m.Name
 	}
-	return members, schema, len(writable) > 1
+	counted := 0
+	for _, m := range members {
+		if m.Counted() {
+			counted++
+		}
+	}
+	return members, schema, counted > 1 && v.Mode != topology.SinglePrimary
 }
 
 func cmpPreferred(a, b, preferred string) int {

@@ -151,7 +151,7 @@ func (t *Table) remake() {
 	old := t.plan.Load()
 	members, schema, spread := decide(&t.view, t.want, t.seat)
 	p := &Plan{
-		Number: old.Number + 1, Members: members, Schema: schema, Spread: spread, Holding: t.want.hold,
+		Number: old.Number + 1, Members: members, Schema: schema, Spread: spread, Funnel: t.want.funnel, Holding: t.want.hold,
 		changed: make(chan struct{}), turn: &t.turn,
 	}
 	if same(old, p) {
@@ -176,7 +176,7 @@ func (t *Table) seat(name string) *Seat {
 // same tells whether two plans would treat every session alike. Lag and queue
 // move all the time; they count in steps that Pick can feel.
 func same(a, b *Plan) bool {
-	return a.Holding == b.Holding && a.Schema == b.Schema && a.Spread == b.Spread &&
+	return a.Holding == b.Holding && a.Schema == b.Schema && a.Spread == b.Spread && a.Funnel == b.Funnel &&
 		slices.EqualFunc(a.Members, b.Members, func(x, y *Member) bool {
 			u, v := *x, *y
 			u.Lag, v.Lag = u.Lag/lagStep, v.Lag/lagStep
