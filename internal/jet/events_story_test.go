@@ -246,3 +246,33 @@ func TestNodeProcess(t *testing.T) {
 		time.Sleep(5 * time.Millisecond) // 400 a second, in bursts of two
 	}
 }
+
+// box keeps what it is sent.
+type box struct {
+	*httptest.Server
+	mu   sync.Mutex
+	text []string
+}
+
+func newBox(t *testing.T) *box {
+	b := &box{}
+	b.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.text = append(b.text, string(body))
+	}))
+	t.Cleanup(b.Close)
+	return b
+}
+
+func (b *box) has(text string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.text {
+		if strings.Contains(s, text) {
+			return true
+		}
+	}
+	return false
+}

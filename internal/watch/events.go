@@ -82,7 +82,7 @@ func Events(was Told, v *topology.View, lim Limits) ([]event.Event, Told) {
 // settled tells whether every server has answered or failed to at least once.
 func settled(v *topology.View) bool {
 	for _, m := range v.Members {
-		if m.State == topology.Unknown && m.Failure == topology.Answers {
+		if m.Report == nil && m.Failure == topology.Answers {
 			return false
 		}
 	}

@@ -166,6 +166,8 @@ func TestEventsTellWhatChangedBetweenViews(t *testing.T) {
 		{"an upgrade", []*topology.View{scene(1, whole), scene(2, whole, edit("m1", func(m *topology.Member) { m.Report.Version = "8.4.4" }))}, "m1:member.upgraded"},
 		{"a restart between two looks", []*topology.View{scene(1, "yes m1=ONLINE m2=ONLINE m3=OFFLINE"), scene(9, "yes m1=ONLINE m2=ONLINE m3=OFFLINE", rebooted)}, "m3:member.restarted"},
 		{"a node that has just begun tells nothing", []*topology.View{scene(1, whole), scene(2, "none m1=UNKNOWN m2=UNKNOWN m3=UNKNOWN"), scene(3, whole)}, ""},
+		{"a server that was not asked yet is not suspect", []*topology.View{scene(1, whole), scene(2, "unsure m1=ONLINE m2=SUSPECT m3=SUSPECT",
+			edit("m2", func(m *topology.Member) { m.Report = nil }), edit("m3", func(m *topology.Member) { m.Report = nil })), scene(3, whole)}, ""},
 		{"we are not let in", []*topology.View{scene(1, whole), scene(2, "yes m1=ONLINE m2=ONLINE m3=UNKNOWN/denied")}, "m3:member.denied"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
