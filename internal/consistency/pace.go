@@ -1,0 +1,99 @@
+package consistency
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/perdure/perdure/internal/topology"
+)
+
+// A member that has so much to apply, or is so late, is left alone until it has
+// not: what the audit takes would make it later.
+const (
+	longQueue = 1000
+	longLag   = 5 * time.Second
+	// fewThreads is what runs on a server without work: our own statement, and
+	// one for whoever looks at it.
+	fewThreads = 2
+	// longestWait is how long the audit waits for them before it goes on all the
+	// same, one slice at a time: some members are late all day, and an audit that
+	// never ends finds nothing.
+	longestWait = 20 * time.Second
+	// longestRest keeps one long statement from stopping the audit for minutes.
+	longestRest = 5 * time.Second
+)
+
+// pace knows whether the members have other work.
+type pace struct {
+	busy  time.Time // when a member last had other work
+	asked time.Time
+	owed  time.Duration // rest not taken yet
+}
+
+// rest waits after so much work, so that the members' time for the audit stays
+// within its share.
+func (r *run) rest(ctx context.Context, worked time.Duration) error {
+	r.report.Worked += worked
+	share := r.cfg.IdleShare
+	if r.isBusy(ctx) {
+		share = r.cfg.BusyShare
+	}
+	r.pace.owed = min(r.pace.owed+time.Duration(float64(worked)*(1-share)/share), longestRest)
+	if r.pace.owed < time.Millisecond {
+		return ctx.Err()
+	}
+	began := time.Now()
+	err := sleep(ctx, r.pace.owed)
+	r.pace.owed = 0
+	for err == nil && time.Since(began) < longestWait && burdened(r.cfg.Watch.View(), r.sessions) {
+		err = sleep(ctx, 500*time.Millisecond)
+	}
+	r.report.Rested += time.Since(began)
+	return err
+}
+
+// stillBusy is how long a member counts as busy after it was: work comes in
+// bursts, and one look may fall between two.
+const stillBusy = 10 * time.Second
+
+// isBusy asks the members once a second.
+func (r *run) isBusy(ctx context.Context) bool {
+	if time.Since(r.pace.asked) < time.Second {
+		return time.Since(r.pace.busy) < stillBusy
+	}
+	r.pace.asked = time.Now()
+	for _, s := range r.sessions {
+		rows, err := s.query(ctx, "SHOW GLOBAL STATUS LIKE 'Threads_running'")
+		if err != nil || len(rows) != 1 {
+			continue
+		}
+		n, err := strconv.Atoi(rows[0][1])
+		if err != nil || n > fewThreads {
+			r.pace.busy = time.Now()
+		}
+	}
+	return time.Since(r.pace.busy) < stillBusy
+}
+
+// burdened tells whether one of the members has more to apply than it should.
+func burdened(v *topology.View, sessions []*session) bool {
+	for _, s := range sessions {
+		m, ok := v.Member(s.Name)
+		if ok && m.State == topology.Online && m.Report != nil && (m.Report.Queue > longQueue || m.Report.Lag > longLag) {
+			return true
+		}
+	}
+	return false
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
