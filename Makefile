@@ -60,7 +60,7 @@ test: ## everything that has to pass: lint, vet, and all tests on real servers
 	$(MAKE) -j2 --output-sync=none $(LINT) mysql build; \
 	$(MAKE) lint vet; \
 	$(MAKE) tests; \
-	echo "passed in $$((SECONDS - begin)) s: lint, vet, and the tests of $$($(GO) list ./... | wc -l) packages, on $$($$(scripts/get-mysql) --no-defaults --version | sed -E 's/.*Ver ([^ ]+).*/MySQL \1/')"
+	echo "passed in $$((SECONDS - begin)) s: lint, vet, and the tests of $$($(GO) list $(PKG) | wc -l) packages, on $$($$(scripts/get-mysql) --no-defaults --version | sed -E 's/.*Ver ([^ ]+).*/MySQL \1/')"
 
 .PHONY: tests
 tests: mysql ## all tests with the race detector; a missing server is a failure (PKG=, RUN=)
