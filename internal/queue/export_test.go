@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -25,3 +26,10 @@ func (g Gather) Put(ctx context.Context, id ID, body []byte, n int) error {
 
 func (s *Service) Prune(ctx context.Context) (int64, error) { return s.prune(ctx) }
 func (a *Applier) Trim(ctx context.Context) (uint64, error) { return a.trimNow(ctx) }
+
+// Failures shows why batches failed.
+func Failures(s *Service) string {
+	s.count.mu.Lock()
+	defer s.count.mu.Unlock()
+	return fmt.Sprint(s.count.failures)
+}

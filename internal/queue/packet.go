@@ -141,7 +141,7 @@ func (p *packet) hold(stream uint64, part int, rows []heldRow) {
 		p.b = append(p.b, ',')
 		p.b = Bytes(r.rec.id[:]).appendLiteral(p.b)
 		p.b = append(p.b, ',')
-		p.numbers(uint64(r.state), uint64(r.attempts), uint64(r.next.UnixMilli()), uint64(r.number))
+		p.numbers(uint64(r.state), uint64(r.attempts), uint64(max(0, r.next.UnixMilli())), uint64(r.number))
 		p.b = append(p.b, ',')
 		p.b = Text(r.reason).appendLiteral(p.b)
 		p.b = append(p.b, ',')
