@@ -80,6 +80,7 @@ func (f *File) check(source []byte) []error {
 	f.checkMembers(c)
 	f.checkProxy(c)
 	f.checkQueue(c)
+	f.checkNotice(c)
 	return c.found
 }
 

@@ -29,6 +29,7 @@ type File struct {
 	Queue   *Queue       `yaml:"queue,omitempty" json:"queue,omitempty" doc:"The durable write queue. Without this section there is none."`
 	Service Service      `yaml:"service,omitempty" json:"service,omitempty" doc:"Who starts and stops the members' servers."`
 	Streams Streams      `yaml:"streams,omitempty" json:"streams,omitempty" doc:"JetStream, which holds the write queue. Default: embedded, this node alone."`
+	Notice  `yaml:",inline"`
 
 	path string
 }

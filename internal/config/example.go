@@ -3,7 +3,9 @@ package config
 import (
 	"encoding/json"
 	"maps"
+	"path"
 	"reflect"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -39,7 +41,13 @@ members:
 
 // Schema is the JSON Schema of the file, made from the same types that read it.
 func Schema() ([]byte, error) {
-	registry := huma.NewMapRegistry("#/$defs/", huma.DefaultSchemaNamer)
+	registry := huma.NewMapRegistry("#/$defs/", func(t reflect.Type, hint string) string {
+		name := huma.DefaultSchemaNamer(t, hint)
+		for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+			t = t.Elem()
+		}
+		return strings.ReplaceAll(path.Base(t.PkgPath()), ".", "") + name // packages call things alike
+	})
 	root := registry.Schema(reflect.TypeFor[File](), false, "File")
 	defs := map[string]*huma.Schema{}
 	maps.Copy(defs, registry.Map())

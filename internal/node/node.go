@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,6 +73,8 @@ type Node struct {
 	streams *jet.Server    // nil where nothing needs it
 	queue   *queue.Service // nil where the file asks for none
 	targets *targets
+	notice  notice
+	drift   atomic.Int64 // settings that differ between members
 	access  *access.List
 	audit   *auditlog.Log
 	api     *server.Server
@@ -124,10 +127,16 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	if err := n.openProxy(); err != nil {
 		return nil, err
 	}
+	if err := n.openStreams(ctx); err != nil {
+		return nil, err
+	}
 	if err := n.openQueue(ctx); err != nil {
 		return nil, err
 	}
 	metrics := prometheus.NewRegistry()
+	if err := n.openNotice(metrics); err != nil {
+		return nil, err
+	}
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), n.watch)
 	if n.proxy != nil {
 		metrics.MustRegister(n.proxy)
@@ -138,6 +147,7 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	n.api = server.New(server.Config{
 		Version: o.Version, Node: f.Node.Name, Access: n.access, Audit: n.audit, Group: n.group, Watch: n.watch, Open: n.Open,
 		Proxy: n.proxy, Route: n.table, Wish: n.wish, Obey: n.obey, Queue: n.queue, Drills: n.drills(o.Faults),
+		Events: n.notice.events, Alarms: n.notice.alarms, Rules: n.notice.rules, Hooks: n.notice.hooks,
 		Metrics: metrics, Log: n.log.With("part", "api"),
 	})
 	return n, nil
@@ -237,6 +247,7 @@ func (n *Node) written(also func(plan.Plan)) func(plan.Plan) {
 				n.log.Error("the end of a plan is not in the audit log", "plan", p.ID, "err", err)
 			}
 		}
+		n.notice.plans.Written(p)
 		if also != nil {
 			also(p)
 		}
@@ -295,15 +306,19 @@ func (n *Node) Group() *group.Group { return n.group }
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	n.log.Info("node runs", "api", n.listen.Addr().String(), "cluster", n.file.Cluster)
+	// What stands on something comes after it, and stops before it: clients
+	// leave first, and what tells of things stops after what they happen to.
 	parts := []run.Part{
 		{Name: "control", Run: n.control.Run},
 		{Name: "access", Run: n.access.Run},
 		{Name: "watch", Run: n.watch.Run},
 		{Name: "lease", Run: n.lease.Run},
-		{Name: "group", Run: n.group.Run},
-		{Name: "api", Run: func(ctx context.Context) error { return n.api.Serve(ctx, n.listen, n.cert) }},
 	}
-	// Last to start and first to stop: clients leave before what they stand on.
+	parts = append(parts, n.noticing()...)
+	parts = append(parts,
+		run.Part{Name: "group", Run: n.group.Run},
+		run.Part{Name: "api", Run: func(ctx context.Context) error { return n.api.Serve(ctx, n.listen, n.cert) }},
+	)
 	parts = append(parts, n.routing()...)
 	return run.Parts(ctx, append(parts, n.queueing()...)...)
 }

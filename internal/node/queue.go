@@ -72,9 +72,6 @@ func (n *Node) openQueue(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
-	if err := n.openStreams(ctx); err != nil {
-		return err
-	}
 	password, err := n.file.Secret(c.Password)
 	if err != nil {
 		return err

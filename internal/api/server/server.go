@@ -21,15 +21,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/perdure/perdure/internal/access"
+	"github.com/perdure/perdure/internal/alarm"
 	"github.com/perdure/perdure/internal/api"
 	"github.com/perdure/perdure/internal/auditlog"
 	"github.com/perdure/perdure/internal/drill"
 	"github.com/perdure/perdure/internal/group"
+	"github.com/perdure/perdure/internal/hook"
+	"github.com/perdure/perdure/internal/jet"
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/plan"
 	"github.com/perdure/perdure/internal/proxy"
 	"github.com/perdure/perdure/internal/queue"
 	"github.com/perdure/perdure/internal/route"
+	"github.com/perdure/perdure/internal/rule"
 	"github.com/perdure/perdure/internal/state"
 	"github.com/perdure/perdure/internal/topology"
 	"github.com/perdure/perdure/internal/watch"
@@ -50,6 +54,10 @@ type Config struct {
 	Obey    func(route.Wish) // follows a wish at once, on this node
 	Queue   *queue.Service   // nil where this node has none
 	Drills  *drill.Drills
+	Events  *jet.Events
+	Alarms  *alarm.Alarms
+	Rules   *rule.Rules
+	Hooks   map[string]*hook.Hook
 	Metrics prometheus.Gatherer
 	Log     *slog.Logger
 }
@@ -84,6 +92,7 @@ func New(c Config) *Server {
 	s.writeRoutes()
 	s.queueRoutes()
 	s.drillRoutes()
+	s.noticeRoutes()
 	s.handle("GET /livez", access.Nobody, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	s.handle("GET /readyz", access.Nobody, s.ready)
 	if c.Metrics != nil {
