@@ -125,6 +125,8 @@ func judgeOne(now time.Time, want Expect, o Observation, at int, main *camp, all
 	switch {
 	case main != nil && main.has(at):
 		m.judgeInside(o.Report, self, l, main)
+	case in && self.State == "RECOVERING" && main != nil && o.Report.GroupName == main.group:
+		m.State, m.Why = Recovering, "it joins; the others do not list it yet"
 	case in && counts(self.State):
 		m.State, m.Why = Isolated, isolation(o, main, all)
 	case in && self.State == "ERROR":

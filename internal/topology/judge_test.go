@@ -166,6 +166,11 @@ func TestJudge(t *testing.T) {
 			want:  "ONLINE ONLINE RECOVERING", quorum: HasQuorum, writable: "m1 m2",
 		},
 		{
+			name:  "a member that joins and is not listed yet is no stranger",
+			world: world{"m1": {lists: "m1 m2"}, "m2": {lists: "m1 m2"}, "m3": {lists: "m1 m2 m3+"}},
+			want:  "ONLINE ONLINE RECOVERING", quorum: HasQuorum, writable: "m1 m2",
+		},
+		{
 			name: "read-only and offline_mode members are online and take no writes",
 			world: world{
 				"m1": {lists: all3}, "m2": {lists: all3, edit: func(r *Report) { r.SuperReadOnly = true }},
