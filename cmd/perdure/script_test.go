@@ -36,7 +36,7 @@ func TestScenarios(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": code, "sees": sees, "appears": appears, "endpoints": endpoints, "signal": signal, "nobody": nobody, "sql": sql, "within": within,
+			"code": code, "sees": sees, "appears": appears, "endpoints": endpoints, "signal": toMember, "nobody": nobody, "sql": throughSQL, "within": within,
 		},
 	})
 }
@@ -163,7 +163,7 @@ func endpoints(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // signal DIR MEMBER NAME: a signal for a member's server.
-func signal(ts *testscript.TestScript, _ bool, args []string) {
+func toMember(ts *testscript.TestScript, _ bool, args []string) {
 	p := readPlace(ts, args[0])
 	for _, m := range p.Members {
 		if m.Name == args[1] {
@@ -176,7 +176,7 @@ func signal(ts *testscript.TestScript, _ bool, args []string) {
 
 // sql DIR MEMBER STATEMENT [WANT]: as the application, through a member or, with
 // "rw" or "ro", through the proxy.
-func sql(ts *testscript.TestScript, neg bool, args []string) {
+func throughSQL(ts *testscript.TestScript, neg bool, args []string) {
 	p := readPlace(ts, args[0])
 	address := map[string]string{"rw": p.Proxy.RW, "ro": p.Proxy.RO}[args[1]]
 	for _, m := range p.Members {
