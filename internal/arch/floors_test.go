@@ -36,8 +36,9 @@ var floors = [][]string{
 // neighbours are the imports between packages of one floor that we allow, each
 // with its reason.
 var neighbours = map[string]string{
-	"topology -> gtid": "a server's report holds GTID sets",
-	"api -> topology":  "the view travels as it is; a copy of its structs would drift",
+	"topology -> gtid":  "a server's report holds GTID sets",
+	"api -> topology":   "the view travels as it is; a copy of its structs would drift",
+	"api/server -> jet": "it lists and follows the stream of events as it lies there",
 }
 
 // Test kits hold what several packages' tests share. Their names end in "test".

@@ -25,6 +25,7 @@ var walls = map[string][]string{
 	"github.com/nicholas-fedor/shoutrrr":   {"notify"},
 	"github.com/prometheus/client_golang":  {"alarm", "api/server", "jet", "node", "proxy", "queue", "rule", "watch"},
 	"github.com/prometheus/client_model":   {"alarm"},
+	"github.com/rogpeppe/go-internal":      {}, // tests alone
 	"github.com/spf13/cobra":               {"cmd/perdure"},
 	"go.etcd.io/etcd/api/v3":               {"control"},
 	"go.etcd.io/etcd/client/pkg/v3":        {"control"},
