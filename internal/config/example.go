@@ -46,7 +46,10 @@ func Schema() ([]byte, error) {
 		for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 			t = t.Elem()
 		}
-		return strings.ReplaceAll(path.Base(t.PkgPath()), ".", "") + name // packages call things alike
+		if pkg := path.Base(t.PkgPath()); t.Name() != "" && pkg != "config" && pkg != "api" { // packages call things alike
+			return strings.ToUpper(pkg[:1]) + pkg[1:] + name
+		}
+		return name
 	})
 	root := registry.Schema(reflect.TypeFor[File](), false, "File")
 	defs := map[string]*huma.Schema{}
