@@ -79,6 +79,11 @@ func Events(was Told, v *topology.View, lim Limits) ([]event.Event, Told) {
 	return s.events, s.now
 }
 
+// leaving is how long a member may seem isolated before it is called so. One
+// that is stopped, or leaves, calls itself a member for seconds after the
+// others let it go.
+const leaving = 8 * time.Second
+
 // settled tells whether every server has answered or failed to at least once.
 func settled(v *topology.View) bool {
 	for _, m := range v.Members {
@@ -132,6 +137,10 @@ func (s *story) member(m topology.Member) {
 	subject := "member/" + m.Name
 	if !known && len(s.was.Members) > 0 {
 		s.tell(event.MemberAdded, subject, m.Name+" is part of the cluster now")
+	}
+	if known && m.State == topology.Isolated && old.State != topology.Isolated && s.view.At.Sub(m.Since) < leaving {
+		s.now.Members[m.Name] = old // it may be on its way out in good order
+		return
 	}
 	restarted := false
 	if m.Report != nil && m.Failure == topology.Answers {

@@ -42,6 +42,10 @@ func edit(name string, f func(*topology.Member)) func(*topology.View) {
 	}
 }
 
+func since(name string, at int) func(*topology.View) {
+	return edit(name, func(m *topology.Member) { m.Since = e0.Add(time.Duration(at) * time.Second) })
+}
+
 func problem(kind string, members ...string) func(*topology.View) {
 	return func(v *topology.View) {
 		v.Problems = append(v.Problems, topology.Problem{Kind: kind, Members: members, Text: kind})
@@ -112,6 +116,21 @@ func TestEventsTellWhatChangedBetweenViews(t *testing.T) {
 			"a member is stopped in order",
 			[]*topology.View{scene(1, whole), scene(2, "yes m1=ONLINE m2=ONLINE m3=OFFLINE"), scene(3, "yes m1=ONLINE m2=ONLINE m3=DOWN/refused")},
 			"m3:member.left m3:member.stopped",
+		},
+		{
+			"a member leaves in order and seems isolated on its way out",
+			[]*topology.View{
+				scene(1, whole), scene(2, "yes m1=ONLINE m2=ONLINE m3=ISOLATED", since("m3", 2)), scene(4, "yes m1=ONLINE m2=ONLINE m3=ISOLATED", since("m3", 2)),
+				scene(5, "yes m1=ONLINE m2=ONLINE m3=DOWN/refused"),
+			},
+			"m3:member.stopped",
+		},
+		{
+			"a member stays isolated",
+			[]*topology.View{
+				scene(1, whole), scene(2, "yes m1=ONLINE m2=ONLINE m3=ISOLATED", since("m3", 2)), scene(11, "yes m1=ONLINE m2=ONLINE m3=ISOLATED", since("m3", 2)),
+			},
+			"m3:member.isolated",
 		},
 		{
 			"the majority is lost and comes back",
