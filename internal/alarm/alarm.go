@@ -280,7 +280,7 @@ func (a *Alarms) Try(ctx context.Context, r Rule) ([]Tried, error) {
 	e := newEnv(a.Facts(ctx), &s, now)
 	var out []Tried
 	for _, one := range c.instances(&e, e.stale() == "") {
-		saw, why := c.look(&one, true)
+		saw, why := c.look(&one)
 		t := Tried{Member: one.Member.Name, Now: map[verdict]string{no: "false", yes: "true", missing: "missing", unsure: "unsure"}[saw.when], Text: why}
 		if saw.when == yes {
 			t.Text = c.say(&one)

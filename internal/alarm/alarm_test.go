@@ -404,8 +404,13 @@ func TestMistakesInRulesAreNamed(t *testing.T) {
 	err := Config{
 		Off: []string{"nothing"},
 		Rules: []Rule{
-			{Name: "a", When: "member.lag() > 3"}, {Name: "b", When: "quorun == 'yes'"}, {Name: "c", When: "tolerates"}, {Name: "d"},
-			{Name: "E", When: "true", Severity: "loud", Missing: "x", Each: "y"}, {Name: "f", When: "true", Text: "{nope}"}, {Name: "f", When: "true", Text: "{"},
+			{Name: "a", When: "member.lag() > 3"},
+			{Name: "b", When: "quorun == 'yes'"},
+			{Name: "c", When: "tolerates"},
+			{Name: "d"},
+			{Name: "E", When: "true", Severity: "loud", Missing: "x", Each: "y"},
+			{Name: "f", When: "true", Text: "{nope}"},
+			{Name: "f", When: "true", Text: "{"},
 		},
 	}.Check()
 	for _, want := range []string{"rules[0].when: member is only", "rules[1].when: unknown name quorun", "rules[2].when: expected bool", "rules[3].when: the condition is missing", "rules[4].name", "loud", "rules[4].missing", "rules[4].each", "rules[5].text", "two alarms are called f", "no built-in alarm nothing"} {

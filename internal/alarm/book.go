@@ -55,7 +55,7 @@ func (b *book) evaluate(rules []*compiled, e *env, cluster, node string, now tim
 			k := key(r.Name, one.Member.Name)
 			there[k] = true
 			old := b.Status[k]
-			s, why := r.look(&one, fresh)
+			s, why := r.look(&one)
 			st, n := step(old, r.Rule, s, now)
 			st.Rule, st.Member, st.Severity = r.Name, one.Member.Name, r.Severity
 			st.Labels = labels(r.Labels, one.Member)
@@ -79,8 +79,8 @@ func (b *book) evaluate(rules []*compiled, e *env, cluster, node string, now tim
 }
 
 // instances are the environments a rule is evaluated in: one, or one a member.
-func (r *compiled) instances(e *env, fresh bool) []env {
-	if r.Each != perMember {
+func (c *compiled) instances(e *env, fresh bool) []env {
+	if c.Each != perMember {
 		return []env{*e}
 	}
 	if !fresh {
@@ -96,24 +96,24 @@ func (r *compiled) instances(e *env, fresh bool) []env {
 }
 
 // look evaluates a rule's expressions.
-func (r *compiled) look(e *env, fresh bool) (seen, string) {
-	if r.where != nil {
-		switch v, why := r.where.ask(e); v {
+func (c *compiled) look(e *env) (seen, string) {
+	if c.where != nil {
+		switch v, why := c.where.ask(e); v {
 		case no:
 			return seen{when: no, clear: true}, ""
 		case missing, unsure:
 			return seen{when: v}, why
 		}
 	}
-	v, why := r.when.ask(e)
+	v, why := c.when.ask(e)
 	if v != no {
 		return seen{when: v}, why
 	}
-	if r.clear == nil {
+	if c.clear == nil {
 		return seen{when: no, clear: true}, ""
 	}
-	c, _ := r.clear.ask(e)
-	return seen{when: no, clear: c == yes}, ""
+	over, _ := c.clear.ask(e)
+	return seen{when: no, clear: over == yes}, ""
 }
 
 // keep stores a status, unless there is nothing to say about it.

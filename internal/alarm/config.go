@@ -77,8 +77,13 @@ func (c Config) rules() []Rule {
 // with returns the rule with what other sets.
 func (r Rule) with(other Rule) Rule {
 	for _, f := range []struct{ mine, other *string }{
-		{&r.Each, &other.Each}, {&r.Where, &other.Where}, {&r.When, &other.When}, {&r.Clear, &other.Clear},
-		{&r.Missing, &other.Missing}, {&r.Text, &other.Text}, {(*string)(&r.Severity), (*string)(&other.Severity)},
+		{&r.Each, &other.Each},
+		{&r.Where, &other.Where},
+		{&r.When, &other.When},
+		{&r.Clear, &other.Clear},
+		{&r.Missing, &other.Missing},
+		{&r.Text, &other.Text},
+		{(*string)(&r.Severity), (*string)(&other.Severity)},
 	} {
 		if *f.other != "" {
 			*f.mine = *f.other

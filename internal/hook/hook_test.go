@@ -147,7 +147,7 @@ func pids(t *testing.T, path string, n int) []int {
 	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
 		b, _ := os.ReadFile(path)
 		var out []int
-		for _, f := range strings.Fields(string(b)) {
+		for f := range strings.FieldsSeq(string(b)) {
 			pid, err := strconv.Atoi(f)
 			if err != nil {
 				t.Fatal(err)
@@ -307,7 +307,8 @@ func TestNodeProcess(t *testing.T) {
 func TestMistakesInHooksAreNamed(t *testing.T) {
 	t.Parallel()
 	err := hook.Check([]hook.Config{
-		{Name: "A"}, {Name: "b", Command: []string{"x"}, User: "root", Secrets: map[string]string{"path": "env:X", "LD_PRELOAD": "env:X", "OK": "plain"}},
+		{Name: "A"},
+		{Name: "b", Command: []string{"x"}, User: "root", Secrets: map[string]string{"path": "env:X", "LD_PRELOAD": "env:X", "OK": "plain"}},
 		{Name: "b", Action: "fly", HTTP: &hook.HTTP{URL: "ftp://x", Secret: "plain"}, Attempts: 1000},
 	}, []string{"rejoin"})
 	for _, want := range []string{"hooks[0].name", "exactly one kind", "hooks[1].command[0]", "hooks[1].user", "secrets.path", "secrets.LD_PRELOAD", "secrets.OK", "two hooks are called b", "no action \"fly\"; there are rejoin", "http.url", "http.secret", "attempts"} {

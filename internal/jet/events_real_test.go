@@ -73,11 +73,13 @@ func TestAKilledMemberIsToldByMailByWebhookAndToAHook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ran, err := hook.New(hook.Config{Name: "ran", Command: []string{"/bin/sh", "-c", "cat >> " + filepath.Join(dir, "ran")}}, hook.Needs{Secret: secret,
+	ran, err := hook.New(hook.Config{Name: "ran", Command: []string{"/bin/sh", "-c", "cat >> " + filepath.Join(dir, "ran")}}, hook.Needs{
+		Secret: secret,
 		Still: func(ctx context.Context, e event.Event) (bool, error) {
 			view, err := w.Look(ctx, e.Member)
 			return watch.Still(view, e), err
-		}})
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -189,8 +189,12 @@ type serverLog struct{ log *slog.Logger }
 func (l serverLog) Noticef(f string, a ...any) {
 	l.log.Debug(fmt.Sprintf(f, a...), "part", "jetstream")
 }
-func (l serverLog) Warnf(f string, a ...any)  { l.log.Warn(fmt.Sprintf(f, a...), "part", "jetstream") }
+
+func (l serverLog) Warnf(f string, a ...any) { l.log.Warn(fmt.Sprintf(f, a...), "part", "jetstream") }
+
 func (l serverLog) Fatalf(f string, a ...any) { l.log.Error(fmt.Sprintf(f, a...), "part", "jetstream") }
+
 func (l serverLog) Errorf(f string, a ...any) { l.log.Error(fmt.Sprintf(f, a...), "part", "jetstream") }
+
 func (l serverLog) Debugf(f string, a ...any) { l.log.Debug(fmt.Sprintf(f, a...), "part", "jetstream") }
 func (l serverLog) Tracef(string, ...any)     {}

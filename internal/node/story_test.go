@@ -341,6 +341,9 @@ func purgedTransactions(t *testing.T, l *life) {
 				t.Fatal(err)
 			}
 		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
 		_ = rows.Close()
 		run(t, db, "purge binary logs to '"+last+"'")
 	}

@@ -138,11 +138,20 @@ func message(m *Email, id string, e event.Event, now time.Time) []byte {
 	}
 	thread := "<" + event.IDOf("thread", e.Cluster, e.Subject) + "@" + domain + ">"
 	for _, h := range [][2]string{
-		{"From", m.From}, {"To", strings.Join(m.To, ", ")}, {"Subject", mime.QEncoding.Encode("utf-8", headline(e))},
-		{"Date", now.Format(time.RFC1123Z)}, {"Message-ID", "<" + id + "@" + domain + ">"},
-		{"In-Reply-To", thread}, {"References", thread}, {"Auto-Submitted", "auto-generated"},
-		{"X-Perdure-Event", e.ID}, {"X-Perdure-Kind", string(e.Kind)}, {"X-Perdure-Severity", string(e.Severity)},
-		{"MIME-Version", "1.0"}, {"Content-Type", "text/plain; charset=utf-8"}, {"Content-Transfer-Encoding", "quoted-printable"},
+		{"From", m.From},
+		{"To", strings.Join(m.To, ", ")},
+		{"Subject", mime.QEncoding.Encode("utf-8", headline(e))},
+		{"Date", now.Format(time.RFC1123Z)},
+		{"Message-ID", "<" + id + "@" + domain + ">"},
+		{"In-Reply-To", thread},
+		{"References", thread},
+		{"Auto-Submitted", "auto-generated"},
+		{"X-Perdure-Event", e.ID},
+		{"X-Perdure-Kind", string(e.Kind)},
+		{"X-Perdure-Severity", string(e.Severity)},
+		{"MIME-Version", "1.0"},
+		{"Content-Type", "text/plain; charset=utf-8"},
+		{"Content-Transfer-Encoding", "quoted-printable"},
 	} {
 		// A line break in a value would begin a header of somebody else's.
 		fmt.Fprintf(&b, "%s: %s\r\n", h[0], strings.NewReplacer("\r", " ", "\n", " ").Replace(h[1]))

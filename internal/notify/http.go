@@ -40,8 +40,7 @@ func post(ctx context.Context, to, ca, contentType string, headers map[string]st
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := client.Do(req)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) { // its text has the whole URL in it
+		if u, ok := errors.AsType[*url.Error](err); ok { // its text has the whole URL in it
 			err = u.Err
 		}
 		return "", fmt.Errorf("%s: %w", req.URL.Host, err)

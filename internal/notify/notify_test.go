@@ -354,7 +354,8 @@ func TestTheOtherServicesAreReachedWithoutShowingTheirSecrets(t *testing.T) {
 func TestMistakesInChannelsAreNamed(t *testing.T) {
 	t.Parallel()
 	err := notify.Check([]notify.Config{
-		{Name: "A"}, {Name: "b", Webhook: &notify.Webhook{URL: "http://example.com", Secret: "plain"}},
+		{Name: "A"},
+		{Name: "b", Webhook: &notify.Webhook{URL: "http://example.com", Secret: "plain"}},
 		{Name: "b", Email: &notify.Email{Server: "x", From: "y", TLS: "z", User: "u", Password: "plain"}},
 		{Name: "c", Slack: &notify.Slack{URL: "https://hooks.slack.com/x"}, PagerDuty: &notify.PagerDuty{Key: "k"}},
 	})

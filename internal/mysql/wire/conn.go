@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -78,7 +79,7 @@ func (c *Conn) StartTLS(wrap func(net.Conn) *tls.Conn) error {
 		nc = &earlyConn{Conn: nc, early: early}
 	}
 	t := wrap(nc)
-	if err := t.Handshake(); err != nil {
+	if err := t.HandshakeContext(context.Background()); err != nil { // deadlines are the connection's
 		return err
 	}
 	raw := c.raw

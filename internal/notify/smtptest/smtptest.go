@@ -4,6 +4,7 @@ package smtptest
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
@@ -46,7 +47,7 @@ func Start(t testing.TB, edit func(*Server)) *Server {
 	t.Helper()
 	s := &Server{Refuse: map[string]string{}}
 	edit(s)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +105,7 @@ func (s *Server) talk(c net.Conn) {
 		case "STARTTLS":
 			say("220 go ahead")
 			tc := tls.Server(c, config)
-			if tc.Handshake() != nil {
+			if tc.HandshakeContext(context.Background()) != nil {
 				return
 			}
 			c, r, secure = tc, bufio.NewReader(tc), true
