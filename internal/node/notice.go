@@ -33,6 +33,7 @@ type notice struct {
 	alarms *alarm.Alarms
 	rules  *rule.Rules
 	hooks  map[string]*hook.Hook
+	last   alarm.Facts // as last read; only the evaluation touches it
 }
 
 // openNotice makes the parts. It touches no store.
@@ -131,12 +132,15 @@ func (n *Node) facts(ctx context.Context) alarm.Facts {
 			f.Out[m.Name] = m.Stopped
 		}
 	}
+	// A store that does not answer is no news about the pause or the plan.
+	f.Paused, f.Plan = n.notice.last.Paused, n.notice.last.Plan
 	if p, err := n.group.Paused(ctx); err == nil {
 		f.Paused = p.Since
 	}
-	if p, err := n.group.Current(ctx); err == nil && p.ID != "" {
+	if p, err := n.group.Current(ctx); err == nil {
 		f.Plan = p.Created
 	}
+	n.notice.last = f
 	return f
 }
 
@@ -194,6 +198,9 @@ func (n *Node) tellDrift(ctx context.Context, known map[string]check.Finding) {
 		known[key] = f
 	}
 	for key, f := range known {
+		if _, asked := all[f.Member]; !asked {
+			continue // it is away: nobody knows
+		}
 		if _, is := now[key]; !is {
 			e := event.New(event.DriftGone, "member/"+f.Member, f.Subject+" is as it should be again")
 			e.Member = f.Member
@@ -253,9 +260,17 @@ func (n *Node) actions() map[string]hook.Action {
 	}
 }
 
+// postLimit is the time the hook has: its own limit counts, not a channel's.
+func postLimit(ctx context.Context) time.Duration {
+	if d, ok := ctx.Deadline(); ok {
+		return max(time.Until(d), time.Millisecond)
+	}
+	return 30 * time.Second
+}
+
 // post sends an event as a webhook channel would.
 func (n *Node) post(ctx context.Context, to hook.HTTP, id string, e event.Event) (string, error) {
-	ch, err := notify.New(notify.Config{Name: "hook", Webhook: &notify.Webhook{URL: to.URL, Secret: to.Secret, Headers: to.Headers, CA: to.CA}}, n.file.Secret)
+	ch, err := notify.New(notify.Config{Name: "hook", Timeout: event.Duration(postLimit(ctx)), Webhook: &notify.Webhook{URL: to.URL, Secret: to.Secret, Headers: to.Headers, CA: to.CA}}, n.file.Secret)
 	if err != nil {
 		return "", err
 	}

@@ -19,21 +19,7 @@ import (
 // One cluster and what happens to it in its life, in order.
 func TestTheLifeOfACluster(t *testing.T) {
 	t.Parallel()
-	servers := mysqltest.Start(t, 4)
-	s := newSite(t, servers)
-	s.group.ExpelTimeout = new(0) // a killed member is out after 7 s, not after 22
-	n := s.serve(t, "node", "m1", "m2", "m3")
-	began := time.Now()
-	o, err := n.Apply(t.Context(), s.wish("m1", "m2", "m3"))
-	n.done(t, o, err)
-	t.Logf("three members ONLINE after %.1f s", time.Since(began).Seconds())
-	table(t, servers[0])
-	three := s.members("m1", "m2", "m3")
-	l := &life{top: t, site: s, node: n, three: three}
-	for _, chapter := range []struct {
-		name string
-		tell func(*testing.T, *life)
-	}{
+	tell(t, mysqltest.Start(t, 4), []chapter{
 		{"the same file again changes nothing", againChangesNothing},
 		{"a member that hangs is suspect and holds up nobody", aMemberHangs},
 		{"settings change while it runs", settingsChange},
@@ -44,12 +30,40 @@ func TestTheLifeOfACluster(t *testing.T) {
 		{"a member with transactions of its own is refused by name", errantTransactions},
 		{"a server that misses purged transactions is copied", purgedTransactions},
 		{"a member is removed while it is down", removedWhileDown},
+	})
+}
+
+// Another, that is less lucky.
+func TestTheDisastersOfACluster(t *testing.T) {
+	t.Parallel()
+	tell(t, mysqltest.Start(t, 3), []chapter{
 		{"a member comes back from ERROR and offline_mode", backFromError},
 		{"all are killed under writes and the richest begins", outageUnderWrites},
 		{"a second group made by hand is found and fenced", twoGroups},
 		{"a history that was given up never mixes with the one that went on", forkedHistory},
-	} {
-		if !t.Run(chapter.name, func(t *testing.T) { chapter.tell(t, l) }) {
+	})
+}
+
+type chapter struct {
+	name string
+	tell func(*testing.T, *life)
+}
+
+// tell makes a cluster of the first three servers and tells its story. Each
+// chapter leaves it whole.
+func tell(t *testing.T, servers []*mysqltest.Member, chapters []chapter) {
+	t.Helper()
+	s := newSite(t, servers)
+	s.group.ExpelTimeout = new(0) // a killed member is out after 7 s, not after 22
+	n := s.serve(t, "node", "m1", "m2", "m3")
+	began := time.Now()
+	o, err := n.Apply(t.Context(), s.wish("m1", "m2", "m3"))
+	n.done(t, o, err)
+	t.Logf("three members ONLINE after %.1f s", time.Since(began).Seconds())
+	table(t, servers[0])
+	l := &life{top: t, site: s, node: n, three: servers[:3]}
+	for _, c := range chapters {
+		if !t.Run(c.name, func(t *testing.T) { c.tell(t, l) }) {
 			t.FailNow() // the rest builds on it
 		}
 	}
