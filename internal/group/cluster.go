@@ -193,11 +193,15 @@ func newPassword() string {
 	return "Pd-1" + hex.EncodeToString(b)
 }
 
-// newPlan names a plan so that people can say it and lists sort by time.
+// newPlan names a plan so that people can say it and lists sort by time. A plan
+// without steps is done as it is made; it is kept nowhere and has no id.
 func newPlan(kind, title string, steps []plan.Step) plan.Plan {
 	b := make([]byte, 2)
 	_, _ = rand.Read(b)
 	now := time.Now().UTC().Truncate(time.Millisecond)
+	if len(steps) == 0 {
+		return plan.Plan{Kind: kind, Title: title, State: plan.Done, Created: now, Ended: now}
+	}
 	for i := range steps {
 		steps[i].State = plan.Waiting
 	}

@@ -92,6 +92,9 @@ func TestApplyDecidesWhatToDo(t *testing.T) {
 			if p.Kind != c.kind || steps(p) != c.steps {
 				t.Errorf("%s: %s\nwant %s: %s", p.Kind, steps(p), c.kind, c.steps)
 			}
+			if nothing := len(p.Steps) == 0; nothing != p.State.Over() || nothing != (p.ID == "") {
+				t.Errorf("%d steps, state %s, id %q", len(p.Steps), p.State, p.ID)
+			}
 		})
 	}
 }

@@ -360,7 +360,6 @@ func (g *Group) submit(ctx context.Context, p plan.Plan) (plan.Plan, error) {
 		}
 	}
 	if len(p.Steps) == 0 {
-		p.State, p.Ended = plan.Done, p.Created
 		return p, nil
 	}
 	if _, err := state.NewDoc[plan.Plan](g.Store, planPrefix+p.ID).Put(ctx, p, 0, state.Fence{}); err != nil {

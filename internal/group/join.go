@@ -133,8 +133,8 @@ func (a *actor) provision(ctx context.Context, c Cluster, m Known, s *plan.Step,
 	if err != nil {
 		return err
 	}
-	if facts.cloned && why == "" {
-		return nil // by this step, before this node was killed
+	if facts.cloned && why == "" { // by this step, before this node was killed
+		return a.describeCloned(ctx, m, j)
 	}
 	if why == "" {
 		j.Note("it replays %d transactions from %s", facts.missing.Count(), donor.Name)
@@ -169,6 +169,18 @@ func (a *actor) clonedBefore(ctx context.Context, m Known, s *plan.Step, j plan.
 		return false, j.Save()
 	}
 	return p.State == "Completed" && p.Begun != s.Before["clone"], nil
+}
+
+func (a *actor) describeCloned(ctx context.Context, m Known, j plan.Journal) error {
+	server, err := a.server(m)
+	if err != nil {
+		return err
+	}
+	p, err := server.CloneProgress(ctx)
+	if err == nil {
+		j.Note("%s", describeClone(p))
+	}
+	return err
 }
 
 // copying is what decides between clone and replay.
