@@ -118,6 +118,10 @@ bench-queue: mysql ## the write queue next to the same writes sent directly, and
 	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=queue $(GO) test ./internal/queue -run 'TestBench$$' -v -timeout 30m
 	PERDURE_BENCH=log $(GO) test ./internal/queue -run 'TestBenchLog$$' -v -timeout 30m
 
+.PHONY: bench-proxy
+bench-proxy: mysql ## the proxy next to HAProxy and MySQL Router: CPU per query, latency, connections (PERDURE_BENCH_ONLY=rate,full,tls,pooling,storm)
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH="$$(scripts/get-peers)" $(GO) test ./internal/proxy -run 'TestBench$$' -v -timeout 30m
+
 SOAK_SECONDS ?= 600
 
 .PHONY: soak-queue
