@@ -3,7 +3,6 @@ package jet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -41,22 +40,4 @@ func (h *healer) failed(s *Server, err error, room error) error {
 	}
 	h.silent, h.last = 0, time.Now()
 	return s.reopen()
-}
-
-// reopen closes the store of the embedded server and opens it again.
-func (s *Server) reopen() error {
-	cfg := s.embedded.JetStreamConfig()
-	if cfg == nil {
-		return errors.New("the store is switched off")
-	}
-	again := *cfg
-	again.StoreDir = s.cfg.Dir // the server appends a directory of its own to what it is given
-	s.log.Warn("the store does not answer although its disk has room: it is opened anew")
-	if err := s.embedded.ShutdownJetStream(); err != nil {
-		return fmt.Errorf("close the store: %w", err)
-	}
-	if err := s.embedded.EnableJetStream(&again); err != nil {
-		return fmt.Errorf("open the store anew: %w", err)
-	}
-	return nil
 }

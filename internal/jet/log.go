@@ -53,6 +53,7 @@ type Log struct {
 	tick       string
 	space      space
 	wake       *wake
+	healer     healer
 }
 
 // OpenLog finds or makes the stream, and waits until ctx ends for a cluster
@@ -171,9 +172,11 @@ func (l *Log) adjust(ctx context.Context) error {
 // Append implements queue.Log. It offers the frame again, under the same
 // message id, until it is acknowledged or ctx ends.
 func (l *Log) Append(ctx context.Context, frame []byte) (uint64, error) {
-	if err := l.space.check(); err != nil {
-		return 0, err
+	room := l.space.check()
+	if room != nil {
+		return 0, room
 	}
+	l.srv.mend(room)
 	msg := nats.NewMsg(l.subject)
 	msg.Header["Nats-Msg-Id"] = []string{nuid.Next()}
 	msg.Data = frame
@@ -191,6 +194,9 @@ func (l *Log) Append(ctx context.Context, frame []byte) (uint64, error) {
 			return 0, err
 		}
 		doubt = doubt || !notSent(err)
+		if healed := l.healer.failed(l.srv, err, l.space.check()); healed != nil {
+			err = errors.Join(err, healed)
+		}
 		select {
 		case <-ctx.Done():
 			if doubt {
@@ -250,6 +256,7 @@ func full(code int, text string) bool {
 
 // State implements queue.Log.
 func (l *Log) State(ctx context.Context) (queue.LogState, error) {
+	l.srv.mend(l.space.check()) // nobody may append here, and the others still need this node
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	info, err := l.stream.Info(ctx)

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -30,6 +32,11 @@ type Server struct {
 	nc       *nats.Conn
 
 	user, password string // of the embedded server, made anew at every start
+
+	store   server.JetStreamConfig // with which the store was opened first
+	opening sync.Mutex
+	opened  time.Time    // anew, last
+	off     atomic.Int64 // since when it was seen switched off; 0 while it works
 }
 
 // Open starts the embedded server or connects to the external one. It returns
@@ -97,6 +104,8 @@ func (s *Server) startEmbedded(ctx context.Context) error {
 		s.Close()
 		return fmt.Errorf("embedded log server could not open its store in %s", s.cfg.Dir)
 	}
+	s.store = *srv.JetStreamConfig()
+	s.store.StoreDir = s.cfg.Dir // the server appends a directory of its own to what it is given
 	return nil
 }
 

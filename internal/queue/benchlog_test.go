@@ -38,9 +38,11 @@ func (l *fileLog) Append(_ context.Context, b []byte) (uint64, error) {
 	l.n++
 	return l.n, fdatasync(l.f)
 }
+
 func (l *fileLog) Read(context.Context, uint64) ([]queue.Entry, error) { return nil, queue.ErrTrimmed }
-func (l *fileLog) State(context.Context) (queue.LogState, error)       { return queue.LogState{}, nil }
-func (l *fileLog) Trim(context.Context, uint64) error                  { return nil }
+
+func (l *fileLog) State(context.Context) (queue.LogState, error) { return queue.LogState{}, nil }
+func (l *fileLog) Trim(context.Context, uint64) error            { return nil }
 
 type row struct {
 	rate     float64

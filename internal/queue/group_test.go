@@ -19,27 +19,19 @@ import (
 // newGroup makes a group of three writers.
 func newGroup(t *testing.T, options ...mysqltest.Option) []*mysqltest.Member {
 	t.Helper()
-	ms := mysqltest.Start(t, 3, options...)
-	var local []string
+	ms, _ := newGroupAt(t, options...)
+	return ms
+}
+
+// newGroupAt also says at which addresses the members talk with each other.
+func newGroupAt(t *testing.T, options ...mysqltest.Option) (ms []*mysqltest.Member, local []string) {
+	t.Helper()
+	ms = mysqltest.Start(t, 3, options...)
 	for range ms {
 		local = append(local, freeAddr(t))
 	}
-	user, pw := mysqltest.AdminAccount()
-	for i, m := range ms {
-		root := m.Root(t)
-		for _, q := range []string{
-			"SET GLOBAL group_replication_group_name='5f1f0a51-7d1e-4f5e-9a5b-0d7f6c5b4a39'",
-			"SET GLOBAL group_replication_local_address='" + local[i] + "'",
-			"SET GLOBAL group_replication_group_seeds='" + strings.Join(local, ",") + "'",
-			"SET GLOBAL group_replication_single_primary_mode=OFF",
-			"SET GLOBAL group_replication_enforce_update_everywhere_checks=ON",
-			"SET GLOBAL group_replication_recovery_use_ssl=ON",
-			"CHANGE REPLICATION SOURCE TO SOURCE_USER='" + user + "', SOURCE_PASSWORD='" + pw + "' FOR CHANNEL 'group_replication_recovery'",
-		} {
-			if _, err := root.Exec(q); err != nil {
-				t.Fatalf("%s: %v", q, err)
-			}
-		}
+	for i := range ms {
+		setForGroup(t, ms[i], local[i], local)
 	}
 	for i, m := range ms {
 		root := m.Root(t)
@@ -62,7 +54,27 @@ func newGroup(t *testing.T, options ...mysqltest.Option) []*mysqltest.Member {
 			return err == nil && n == i+1
 		})
 	}
-	return ms
+	return ms, local
+}
+
+// setForGroup gives a server what it needs to join; a restart forgets it.
+func setForGroup(t testing.TB, m *mysqltest.Member, local string, seeds []string) {
+	t.Helper()
+	user, pw := mysqltest.AdminAccount()
+	root := m.Root(t)
+	for _, q := range []string{
+		"SET GLOBAL group_replication_group_name='5f1f0a51-7d1e-4f5e-9a5b-0d7f6c5b4a39'",
+		"SET GLOBAL group_replication_local_address='" + local + "'",
+		"SET GLOBAL group_replication_group_seeds='" + strings.Join(seeds, ",") + "'",
+		"SET GLOBAL group_replication_single_primary_mode=OFF",
+		"SET GLOBAL group_replication_enforce_update_everywhere_checks=ON",
+		"SET GLOBAL group_replication_recovery_use_ssl=ON",
+		"CHANGE REPLICATION SOURCE TO SOURCE_USER='" + user + "', SOURCE_PASSWORD='" + pw + "' FOR CHANNEL 'group_replication_recovery'",
+	} {
+		if _, err := root.Exec(q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
 }
 
 func target(t testing.TB, m *mysqltest.Member) queue.Target {

@@ -41,7 +41,7 @@ var verbs = setOf(`INSERT REPLACE UPDATE DELETE WITH CALL`)
 
 func setOf(words string) map[string]bool {
 	m := map[string]bool{}
-	for _, w := range strings.Fields(words) {
+	for w := range strings.FieldsSeq(words) {
 		m[w] = true
 	}
 	return m

@@ -355,6 +355,9 @@ func (j *judge) check(t testing.TB, p *place) verdict {
 		}
 		chains[k] = h
 	}
+	if err := rows2.Err(); err != nil {
+		t.Fatal(err)
+	}
 	known := 0
 	for k, wids := range j.keys {
 		for _, w := range wids {

@@ -63,8 +63,10 @@ var (
 
 // Describe implements prometheus.Collector.
 func (s *Service) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descAccepted, descBytes, descRefused, descApplied, descBatches, descDuplicates, descAttempts, descDead,
-		descFailures, descBehind, descAge, descLogBytes, descLogMax, descHeld, descPaused, descWorking} {
+	for _, d := range []*prometheus.Desc{
+		descAccepted, descBytes, descRefused, descApplied, descBatches, descDuplicates, descAttempts, descDead,
+		descFailures, descBehind, descAge, descLogBytes, descLogMax, descHeld, descPaused, descWorking,
+	} {
 		ch <- d
 	}
 }

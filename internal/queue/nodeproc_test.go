@@ -37,7 +37,8 @@ func TestMain(m *testing.M) {
 // nodeSpec is what a queue node that runs as a process of its own needs to know.
 type nodeSpec struct {
 	Name, Dir, Keys, Listen string
-	MySQL                   string // host:port
+	MySQL                   string   // host:port
+	Members                 []string // of a group instead; the file "writer" in Dir says which one
 	User, Password, Schema  string
 	Replicas                int
 	Cluster                 string // listen address of the link, empty when alone
@@ -46,6 +47,9 @@ type nodeSpec struct {
 	// Apply starts the applier at once; otherwise POST /apply?epoch=N does.
 	Apply bool
 }
+
+// nodeReserve is the space that a node keeps free on its disk.
+const nodeReserve = 64 << 20
 
 // nodeMain is a queue node: log, service, applier, and a little HTTP in front.
 func nodeMain(text string) error {
@@ -58,7 +62,7 @@ func nodeMain(text string) error {
 	if err != nil {
 		return err
 	}
-	cfg := jet.Config{Name: spec.Name, Dir: filepath.Join(spec.Dir, spec.Name), Reserve: 64 << 20}
+	cfg := jet.Config{Name: spec.Name, Dir: filepath.Join(spec.Dir, spec.Name), Reserve: nodeReserve}
 	if spec.Cluster != "" {
 		pair, err := tls.LoadX509KeyPair(spec.Cert, spec.Key)
 		if err != nil {
@@ -82,9 +86,20 @@ func nodeMain(text string) error {
 	if err != nil {
 		return err
 	}
-	db, err := queue.OpenTarget(mysql.Login{Address: spec.MySQL, User: spec.User, Password: spec.Password})
-	if err != nil {
-		return err
+	if spec.MySQL != "" {
+		spec.Members = []string{spec.MySQL}
+	}
+	var targets []queue.Target
+	for i, address := range spec.Members {
+		db, err := queue.OpenTarget(mysql.Login{Address: address, User: spec.User, Password: spec.Password})
+		if err != nil {
+			return err
+		}
+		targets = append(targets, queue.Target{Member: fmt.Sprint("m", i), DB: db})
+	}
+	var route queue.Route = &direct{target: targets[0]}
+	if len(targets) > 1 {
+		route = &said{filepath.Join(spec.Dir, "writer"), targets}
 	}
 	ops, err := queue.NewOperations(testOperations(spec.Schema))
 	if err != nil {
@@ -95,9 +110,11 @@ func nodeMain(text string) error {
 		flights = 4
 	}
 	make1 := func() (*queue.Service, error) {
-		return queue.New(queue.Config{Log: lg, Seal: keys, Operations: ops, Logger: quiet(), Flights: flights,
-			Route: &direct{target: queue.Target{Member: "m", DB: db}}, AcceptLimit: 15 * time.Second,
-			Apply: queue.ApplierConfig{StatementLimit: 5 * time.Second, RetryFirst: 50 * time.Millisecond, RetryMost: time.Second}})
+		return queue.New(queue.Config{
+			Log: lg, Seal: keys, Operations: ops, Logger: quiet(), Flights: flights,
+			Route: route, AcceptLimit: 15 * time.Second,
+			Apply: queue.ApplierConfig{StatementLimit: 5 * time.Second, RetryFirst: 50 * time.Millisecond, RetryMost: time.Second},
+		})
 	}
 	svc, err := make1()
 	if err != nil {
@@ -162,4 +179,22 @@ func nodeMain(text string) error {
 	wg.Go(func() { _ = http.Serve(ln, mux) })
 	wg.Wait()
 	return nil
+}
+
+// said is a route to the target whose number a file has.
+type said struct {
+	file    string
+	targets []queue.Target
+}
+
+func (s *said) Writer(context.Context) (queue.Target, error) {
+	text, err := os.ReadFile(s.file)
+	if err != nil {
+		return queue.Target{}, err
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 0 || n >= len(s.targets) {
+		return queue.Target{}, errors.New("no member takes writes")
+	}
+	return s.targets[n], nil
 }

@@ -24,8 +24,10 @@ func (p *partition) careful() bool { return p.starts >= carefulAfter }
 func (p *partition) begin(ctx context.Context, it item) (done bool, err error) {
 	if p.starts >= p.a.cfg.Quarantine && it.rec.kind == kindWrite && p.held[it.rec.key] == nil {
 		p.log.ErrorContext(ctx, "write quarantined", "write", it.rec.id, "starts", p.starts)
-		h := heldRow{seq: it.seq, rec: it.rec, attempts: p.a.cfg.MaxAttempts, next: atOnce,
-			reason: fmt.Sprintf("the connection was lost %d times in a row while this write was applied; it was not tried again", p.starts)}
+		h := heldRow{
+			seq: it.seq, rec: it.rec, attempts: p.a.cfg.MaxAttempts, next: atOnce,
+			reason: fmt.Sprintf("the connection was lost %d times in a row while this write was applied; it was not tried again", p.starts),
+		}
 		return true, p.aside(ctx, it, h)
 	}
 	var pk packet

@@ -164,8 +164,10 @@ func (s *Service) build(w Write, c Caller, now time.Time) (*record, *Problem) {
 func (s *Service) checkAge(id ID, now time.Time) *Problem {
 	age := now.Sub(id.Time())
 	if age > s.window {
-		return &Problem{Kind: "id-too-old", Status: 409, Detail: "the id was made more than " + s.window.String() + " ago",
-			Hint: "look at the tables whether the write took effect; a new write needs a new id"}
+		return &Problem{
+			Kind: "id-too-old", Status: 409, Detail: "the id was made more than " + s.window.String() + " ago",
+			Hint: "look at the tables whether the write took effect; a new write needs a new id",
+		}
 	}
 	if age < -5*time.Minute {
 		return invalid("bad-id", "the time in the id is %s ahead of ours", (-age).Round(time.Second))
@@ -190,7 +192,8 @@ func (s *Service) fillOperation(r *record, w Write, c Caller) *Problem {
 	values := make(map[string]Value, len(op.params))
 	for name, p := range op.params {
 		raw, sent := w.Params[name]
-		v, prob := Value{}, (*Problem)(nil)
+		var v Value
+		var prob *Problem
 		if sent {
 			v, prob = p.value(raw)
 		} else {

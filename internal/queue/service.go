@@ -198,8 +198,10 @@ func (s *Service) known(r *record, first map[ID]int, i int) (*Receipt, *Problem)
 		return nil, nil
 	}
 	if old.digest != r.digest() {
-		return nil, in("id", &Problem{Kind: "id-reused", Status: http.StatusConflict, Detail: "another write was accepted under this id",
-			Hint: "a retry sends exactly what it sent before; a new write needs a new id"})
+		return nil, in("id", &Problem{
+			Kind: "id-reused", Status: http.StatusConflict, Detail: "another write was accepted under this id",
+			Hint: "a retry sends exactly what it sent before; a new write needs a new id",
+		})
 	}
 	return &Receipt{ID: r.id, State: Queued, Sequence: old.seq, Duplicate: true}, nil
 }
@@ -215,8 +217,10 @@ func (s *Service) admit(c Caller, writes, bytes int) *Problem {
 		if len(s.rates) > 10_000 {
 			clear(s.rates)
 		}
-		l = &limiter{perSecond: [2]float64{c.WritesPerSecond, c.BytesPerSecond},
-			writes: perSecond(c.WritesPerSecond, maxFrameWrites), bytes: perSecond(c.BytesPerSecond, maxFrameBytes)}
+		l = &limiter{
+			perSecond: [2]float64{c.WritesPerSecond, c.BytesPerSecond},
+			writes:    perSecond(c.WritesPerSecond, maxFrameWrites), bytes: perSecond(c.BytesPerSecond, maxFrameBytes),
+		}
 		s.rates[c.Name] = l
 	}
 	s.mu.Unlock()
@@ -225,8 +229,10 @@ func (s *Service) admit(c Caller, writes, bytes int) *Problem {
 	if wait := max(a.DelayFrom(now), b.DelayFrom(now)); wait > 0 {
 		a.CancelAt(now)
 		b.CancelAt(now)
-		return &Problem{Kind: "too-fast", Status: http.StatusTooManyRequests, RetryAfter: wait,
-			Detail: "this token sends more than it may; nothing was stored"}
+		return &Problem{
+			Kind: "too-fast", Status: http.StatusTooManyRequests, RetryAfter: wait,
+			Detail: "this token sends more than it may; nothing was stored",
+		}
 	}
 	return nil
 }

@@ -59,12 +59,17 @@ type soakRun struct {
 	refuse atomic.Int64
 	faults map[string]int
 	rnd    *rand.Rand
+
+	group   *soakGroup // nil: one server
+	story   []string   // for whoever looks for the cause of a failure
+	missing []string   // faults this machine does not allow
 }
 
 type nodeProc struct {
 	spec nodeSpec
 	mu   sync.Mutex
 	cmd  *exec.Cmd
+	disk *disk // its own, where this machine allows it
 }
 
 func (n *nodeProc) start(t *testing.T) {
@@ -134,8 +139,19 @@ func freeAddr(t testing.TB) string {
 func soak(t *testing.T, length time.Duration, nodes, clients int) {
 	seed := uint64(envInt("PERDURE_SEED", int(time.Now().UnixNano()%1e9)))
 	t.Log("seed", seed)
-	s := &soakRun{t: t, place: newPlace(t, mysqltest.Durable()), judge: newJudge(), faults: map[string]int{}, rnd: rand.New(rand.NewPCG(seed, 1))}
-	s.setUp(nodes)
+	s := &soakRun{t: t, judge: newJudge(), faults: map[string]int{}, rnd: rand.New(rand.NewPCG(seed, 1))}
+	if os.Getenv("PERDURE_SOAK_GROUP") != "" && length > time.Minute {
+		s.group = newSoakGroup(t)
+		s.place = placeOn(t, s.group.members[0])
+	} else {
+		s.place = newPlace(t, mysqltest.Durable())
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the last faults: %s", strings.Join(s.story[max(0, len(s.story)-10):], "; "))
+		}
+	})
+	s.setUp(nodes, length > time.Minute)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for c := range clients {
@@ -150,6 +166,9 @@ func soak(t *testing.T, length time.Duration, nodes, clients int) {
 	cancel()
 	wg.Wait()
 	s.settle()
+	if s.group != nil {
+		s.place.member = s.group.members[s.group.writer]
+	}
 	v := s.judge.check(t, s.place)
 	s.print(length, v)
 	var dead, held int
@@ -162,9 +181,13 @@ func soak(t *testing.T, length time.Duration, nodes, clients int) {
 	}
 }
 
-func (s *soakRun) setUp(n int) {
+func (s *soakRun) setUp(n int, disks bool) {
 	t := s.t
 	dir := t.TempDir()
+	if s.group != nil {
+		s.group.file = filepath.Join(dir, "writer")
+		s.group.turn(t, 0)
+	}
 	keys := filepath.Join(dir, "keys")
 	if err := envelope.AddKey(keys); err != nil {
 		t.Fatal(err)
@@ -188,6 +211,15 @@ func (s *soakRun) setUp(n int) {
 			spec.CA, spec.Cluster, spec.Peers, spec.Replicas = ca.CA(), peers[i], peers, 3
 		}
 		p := &nodeProc{spec: spec}
+		if s.group != nil {
+			p.spec.MySQL, p.spec.Members = "", s.group.addresses()
+		}
+		if disks {
+			var err error
+			if p.disk, err = newDisk(t, filepath.Join(dir, spec.Name), 1<<30); err != nil && i == 0 {
+				s.missing = append(s.missing, "power loss and full disk: "+err.Error())
+			}
+		}
 		p.start(t)
 		t.Cleanup(func() {
 			p.kill()
@@ -277,6 +309,10 @@ func (s *soakRun) waitAccepting() {
 }
 
 func (s *soakRun) mysqlBack() {
+	if s.group != nil {
+		s.group.back(s.t)
+		return
+	}
 	if err := s.place.member.Start(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
@@ -287,12 +323,25 @@ func (s *soakRun) fault() {
 	m := s.place.member
 	n := s.rnd.IntN(len(s.nodes))
 	node := s.nodes[n]
+	if s.group != nil {
+		m = s.group.members[s.group.writer]
+	}
 	kinds := []string{"kill -9 node", "kill -9 mysqld", "kill -9 both", "freeze mysqld", "freeze node", "pause and resume", "two appliers", "database away", "read-only database"}
 	if len(s.nodes) > 1 {
 		kinds = append(kinds, "kill -9 all nodes", "applier moves", "kill -9 node", "kill -9 node")
 	}
+	if s.group != nil {
+		kinds = append(kinds, "member switch", "member switch", "drain of the writer")
+	}
+	if node.disk != nil {
+		kinds = append(kinds, "power loss of a node", "power loss of all nodes", "disk nearly full", "disk full")
+	}
 	kind := kinds[s.rnd.IntN(len(kinds))]
 	s.faults[kind]++
+	began := time.Now()
+	defer func() {
+		s.story = append(s.story, fmt.Sprintf("%s %s of %s, %s", began.Format("15:04:05"), kind, node.spec.Name, time.Since(began).Round(time.Millisecond)))
+	}()
 	check := func(err error) {
 		if err != nil {
 			s.t.Fatal(kind, err)
@@ -348,6 +397,38 @@ func (s *soakRun) fault() {
 		check(m.Stop(s.t.Context()))
 		s.pause(1000, 4000)
 		s.mysqlBack()
+	case "member switch":
+		s.group.turn(s.t, (s.group.writer+1)%len(s.group.members))
+	case "drain of the writer":
+		// Nobody is the writer until all agree on another one.
+		was := s.group.writer
+		s.group.turn(s.t, -1)
+		s.pause(100, 800)
+		s.group.turn(s.t, (was+1)%len(s.group.members))
+	case "power loss of a node", "power loss of all nodes":
+		hit := []*nodeProc{node}
+		if kind == "power loss of all nodes" {
+			hit = s.nodes
+		}
+		for _, n := range hit {
+			n.kill()
+		}
+		for _, n := range hit {
+			check(n.disk.cut())
+			n.start(s.t)
+		}
+		s.elect(n)
+		s.waitAccepting()
+	case "disk nearly full", "disk full":
+		leave := int64(nodeReserve - 1<<20)
+		if kind == "disk full" {
+			leave = 0
+		}
+		empty, err := node.disk.fill(leave)
+		check(err)
+		s.pause(300, 2000)
+		check(empty())
+		s.waitAccepting()
 	case "read-only database":
 		_, err := m.Root(s.t).Exec("SET GLOBAL super_read_only=ON")
 		check(err)
@@ -368,9 +449,13 @@ func (s *soakRun) fault() {
 // settle waits until everything acknowledged is in the database.
 func (s *soakRun) settle() {
 	s.elect(0)
+	root := s.place.root
+	if s.group != nil {
+		root = s.group.members[s.group.writer].Root(s.t)
+	}
 	eventually(s.t, 3*time.Minute, "everything is applied", func() bool {
 		var n int64
-		err := s.place.root.QueryRow(s.place.sql("SELECT COUNT(*) FROM q.effects")).Scan(&n)
+		err := root.QueryRow(s.place.sql("SELECT COUNT(*) FROM q.effects")).Scan(&n)
 		if err == nil && n < s.acked.Load() {
 			time.Sleep(200 * time.Millisecond)
 		}
@@ -390,6 +475,9 @@ func (s *soakRun) print(length time.Duration, v verdict) {
 	fmt.Printf("soak: %d node(s), %s, %d faults\n", len(s.nodes), length, total)
 	for _, k := range names {
 		fmt.Printf("  %-20s %d\n", k, s.faults[k])
+	}
+	for _, m := range s.missing {
+		fmt.Printf("  SKIPPED: %s\n", m)
 	}
 	fmt.Printf("  %v\n  requests without an answer (in doubt, sent again) %d, refused with 503 %d\n", v, s.doubts.Load(), s.refuse.Load())
 }

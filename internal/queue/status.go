@@ -49,8 +49,10 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 	out := Status{Accepted: s.count.accepted.Load(), Refused: s.count.refused.Load()}
 	st, err := s.log.State(ctx)
 	if err == nil {
-		out.Log = LogStatus{Generation: fmt.Sprintf("%016x", st.Generation), First: st.First, Last: st.Last,
-			Bytes: st.Bytes, MaxBytes: st.MaxBytes, Replicas: st.Replicas, Oldest: st.Oldest}
+		out.Log = LogStatus{
+			Generation: fmt.Sprintf("%016x", st.Generation), First: st.First, Last: st.Last,
+			Bytes: st.Bytes, MaxBytes: st.MaxBytes, Replicas: st.Replicas, Oldest: st.Oldest,
+		}
 	}
 	out.Applying = s.Applier.status(st.Last)
 	if err != nil {
@@ -224,8 +226,10 @@ func (s *Service) Tail(ctx context.Context, frame uint64, each func(Tailed) erro
 			}
 			for i := range records {
 				r := &records[i]
-				t := Tailed{Sequence: writeSeq(e.Seq, i), ID: r.id, Kind: [...]string{"", "write", "retry", "discard"}[r.kind],
-					Key: r.key, Operation: r.operation, By: r.by, At: r.at, Bytes: r.size()}
+				t := Tailed{
+					Sequence: writeSeq(e.Seq, i), ID: r.id, Kind: [...]string{"", "write", "retry", "discard"}[r.kind],
+					Key: r.key, Operation: r.operation, By: r.by, At: r.at, Bytes: r.size(),
+				}
 				if err := each(t); err != nil {
 					return err
 				}

@@ -11,14 +11,18 @@ func suspicious(s string) *Problem {
 		return nil
 	}
 	if found, print := libinjection.IsSQLi(s); found {
-		return &Problem{Kind: "suspicious-text", Status: 422,
+		return &Problem{
+			Kind: "suspicious-text", Status: 422,
 			Detail: "the text looks like an attempt at SQL injection (" + print + ")",
-			Hint:   "if this is honest text, declare the parameter with free: true"}
+			Hint:   "if this is honest text, declare the parameter with free: true",
+		}
 	}
 	if libinjection.IsXSS(s) {
-		return &Problem{Kind: "suspicious-text", Status: 422,
+		return &Problem{
+			Kind: "suspicious-text", Status: 422,
 			Detail: "the text looks like a script",
-			Hint:   "if this is honest text, declare the parameter with free: true"}
+			Hint:   "if this is honest text, declare the parameter with free: true",
+		}
 	}
 	return nil
 }

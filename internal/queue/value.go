@@ -65,7 +65,7 @@ func (v Value) appendLiteral(b []byte) []byte {
 func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '\'')
 	start := 0
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		var esc byte
 		switch s[i] {
 		case 0:

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/perdure/perdure/internal/mysql"
-
 	driversql "github.com/go-sql-driver/mysql"
+
+	"github.com/perdure/perdure/internal/mysql"
 )
 
 func TestIDsAreUUIDsOfVersion7InOrderOfTime(t *testing.T) {
@@ -35,8 +35,10 @@ func TestIDsAreUUIDsOfVersion7InOrderOfTime(t *testing.T) {
 
 func someRecord() *record {
 	return &record{kind: kindWrite, id: NewID(time.UnixMilli(1e12)), key: "k", operation: "op", by: "me", at: time.UnixMicro(1e15).UTC(), session: 1, stmts: []stmt{
-		{sql: "INSERT INTO t VALUES (\x00,\x00,\x00,\x00,\x00,\x00,\x00)", min: 1, max: 1, random: true,
-			args: []Value{Null(), Int(-5), Uint(1 << 63), number("1.50"), Text("é'"), Bytes([]byte{0, 1}), Time(time.UnixMicro(5))}},
+		{
+			sql: "INSERT INTO t VALUES (\x00,\x00,\x00,\x00,\x00,\x00,\x00)", min: 1, max: 1, random: true,
+			args: []Value{Null(), Int(-5), Uint(1 << 63), number("1.50"), Text("é'"), Bytes([]byte{0, 1}), Time(time.UnixMicro(5))},
+		},
 		{sql: "DELETE FROM t", max: -1, resetID: true},
 	}}
 }
