@@ -50,7 +50,7 @@ type Conn struct {
 // NewConn wraps nc. It takes no buffer until something is read.
 func NewConn(nc net.Conn) *Conn {
 	c := &Conn{}
-	c.reset(nc)
+	c.reset(newSocket(nc))
 	return c
 }
 
@@ -60,14 +60,22 @@ func (c *Conn) reset(nc net.Conn) {
 	if t, ok := under.(*tls.Conn); ok {
 		under = t.NetConn()
 	}
-	if s, ok := under.(syscall.Conn); ok {
-		c.raw, _ = s.SyscallConn()
+	switch u := under.(type) {
+	case *socket:
+		c.raw = u.raw
+	case syscall.Conn:
+		c.raw, _ = u.SyscallConn()
 	}
 	c.probe = c.look
 }
 
 // Net is the connection underneath.
-func (c *Conn) Net() net.Conn { return c.nc }
+func (c *Conn) Net() net.Conn {
+	if s, ok := c.nc.(*socket); ok {
+		return s.Conn
+	}
+	return c.nc
+}
 
 // StartTLS continues inside TLS with what wrap makes of the connection.
 // Bytes that arrived before are handed to it first.
@@ -105,7 +113,7 @@ func (e *earlyConn) Read(p []byte) (int, error) {
 
 // Secure tells whether the connection is inside TLS or never leaves the host.
 func (c *Conn) Secure() bool {
-	switch c.nc.(type) {
+	switch c.Net().(type) {
 	case *tls.Conn, *net.UnixConn:
 		return true
 	}
