@@ -70,6 +70,7 @@ type Node struct {
 	wish    state.Doc[route.Wish]
 	proxy   *proxy.Proxy // nil where the file asks for none
 	gate    gate
+	funnels *funnel
 	streams *jet.Server    // nil where nothing needs it
 	queue   *queue.Service // nil where the file asks for none
 	targets *targets

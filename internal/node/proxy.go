@@ -22,13 +22,14 @@ import (
 // openProxy opens the proxy's listeners, if the file asks for a proxy.
 func (n *Node) openProxy() error {
 	n.table = route.New()
+	n.funnels = newFunnel()
 	n.wish = state.NewDoc[route.Wish](n.control, "route")
 	c := n.file.Proxy
 	if c == nil {
 		return nil
 	}
 	cfg := proxy.Config{
-		Route: n.table, Log: n.log.With("part", "proxy"), Doubt: n.watch,
+		Route: n.table, Log: n.log.With("part", "proxy"), Doubt: n.watch, Others: n,
 		RequireTLS: c.RequireTLS, MemberTLS: n.login.TLS,
 		MaxClients: c.MaxClients, MaxPerMember: c.MaxPerMember, MaxWaiting: c.MaxWaiting, ConnRate: c.ConnRate,
 		HoldLimit: time.Duration(c.HoldLimit), DrainLimit: time.Duration(c.DrainLimit), IdleTimeout: time.Duration(c.IdleTimeout),
@@ -124,6 +125,7 @@ func (n *Node) followWish(ctx context.Context) error {
 
 func (n *Node) obey(w route.Wish) {
 	n.gate.obey(n.table, w.Hold)
+	n.funnels.obey(w.Funnel)
 	if w.Writers != "" {
 		if policy, err := route.ParsePolicy(w.Writers); err != nil {
 			n.log.Warn("the writer policy cannot be read", "policy", w.Writers, "err", err)
@@ -145,7 +147,7 @@ func (n *Node) obey(w route.Wish) {
 
 // routing are the parts that clients' connections stand on.
 func (n *Node) routing() []run.Part {
-	parts := []run.Part{{Name: "view", Run: n.followView}, {Name: "route", Run: n.followWish}}
+	parts := []run.Part{{Name: "view", Run: n.followView}, {Name: "route", Run: n.followWish}, {Name: "funnel", Run: n.followFunnel}}
 	if n.proxy != nil {
 		parts = append(parts, run.Part{Name: "proxy", Run: n.proxy.Run})
 	}

@@ -22,7 +22,7 @@ var errBehind = errors.New("member has not applied what the session wrote")
 // be one.
 func (s *session) ensure(svc route.Service) error {
 	if s.b != nil && s.svc == svc && s.plan == s.p.route.Plan() && !s.leave.Load() {
-		if s.alive() {
+		if s.b.conn.Probes() || s.alive() { // sending looks, too
 			return nil
 		}
 		if err := s.lose(); err != nil {
@@ -33,9 +33,10 @@ func (s *session) ensure(svc route.Service) error {
 }
 
 // alive tells whether the connection in use can be written to.
-func (s *session) alive() bool {
-	return clock()-s.b.rested.Load() < idleProbe || s.b.conn.Quiet()
-}
+func (s *session) alive() bool { return s.b.lively() || s.b.conn.Quiet() }
+
+// lively tells that the connection was in use a moment ago.
+func (b *backend) lively() bool { return clock()-b.rested.Load() < idleProbe }
 
 func (s *session) find(svc route.Service) error {
 	var deadline time.Time
@@ -55,11 +56,16 @@ func (s *session) find(svc route.Service) error {
 	for {
 		plan := s.p.route.Plan()
 		done, err := s.stay(plan, svc)
-		if done || err != nil {
+		if err != nil {
 			return err
 		}
+		if done && plan == s.p.route.Plan() {
+			// Looked at again now that others see where we sit: a change of schema
+			// that began meanwhile either saw us, or we see it.
+			return nil
+		}
 		if s.b != nil {
-			continue // it waited on the connection it has
+			continue // it waited on the connection it has, or the plan is an old one
 		}
 		if plan.Holding {
 			if err := wait(plan, s.p.cfg.HoldLimit); err != nil {
@@ -77,7 +83,7 @@ func (s *session) find(svc route.Service) error {
 		err = s.attach(plan, m, svc)
 		if err == nil {
 			s.avoid = ""
-			return nil
+			continue // to the same look, under the plan in force now
 		}
 		if final := s.final(err, m); final != nil {
 			return final
@@ -216,10 +222,15 @@ func (s *session) stayFixed(plan *route.Plan) (bool, error) {
 		if err != nil {
 			return false, noMember(s.svc, s.p.cfg.HoldLimit, "a change of schema runs")
 		}
-		s.busyWith(s.req.st.Kind)
+		s.busyWith(busyKind(s.req.st))
 		return false, nil // look again at what is in force now
 	}
-	s.plan = plan
+	// A plan that wants it elsewhere is not taken as seen: the session would sit
+	// here for good once what keeps it is over.
+	s.plan = nil
+	if m.Serves(s.svc) && !plan.Holding {
+		s.plan = plan
+	}
 	return true, nil
 }
 

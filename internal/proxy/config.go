@@ -54,6 +54,9 @@ type Config struct {
 	Route     *route.Table
 	Log       *slog.Logger // default: discards
 	Doubt     Doubter      // optional
+	// Others is asked before a change of schema. Without it, nothing is known of
+	// writes that do not pass through this proxy.
+	Others Others
 
 	// Slot, 0 to 63, sets the ids of this proxy's sessions apart from those of
 	// other proxies.

@@ -66,19 +66,24 @@
 // on other members, throw members out of a multi-primary group. So where several
 // members take writes, a change of schema
 //
-//  1. waits for its turn in this process, then for the user-level lock
+//  1. commits its session's transaction, as the server would;
+//  2. waits for its turn in this process, then for the user-level lock
 //     "perdure.schema" on the member with the lowest name: the same one in
 //     every proxy that sees the same View;
-//  2. sends all writes of this proxy to that member and waits until no
+//  3. sends all writes of this proxy to that member and waits until no
 //     transaction of another session is open elsewhere (DrainLimit, else error
 //     1205 and nothing was changed);
-//  3. waits until that member has applied what the others committed;
-//  4. runs, answers its client, and
-//  5. lets go only when every member of the group has applied it.
+//  4. has Others do the same: all other proxies, and it looks on the members
+//     whether anybody has a transaction open that wrote;
+//  5. waits until that member has applied what the others committed;
+//  6. runs, answers its client, and
+//  7. lets go only when it is certainly over and every member has applied it.
 //
-// Between proxies step 1 is all there is: writes that other proxies send to
-// other members while a change runs are not held. Pin the writers (SetWriters)
-// for the time of a migration if there is more than one proxy.
+// A member counts until the majority has put it out or it says itself that it is
+// not in the group. While nobody knows who is, a change of schema waits.
+//
+// What a text does not show is not seen: a stored procedure or an event that
+// changes the schema takes no turn.
 //
 // # Splitting
 //
@@ -89,6 +94,9 @@
 // behind what the session wrote is passed over for the writer.
 //
 // # Pooling
+//
+// FOUND_ROWS() and ROW_COUNT() are about the statement directly before; what an
+// earlier one left may be on another connection by then.
 //
 // Connections are shared by sessions with the same user, secret, capabilities
 // that shape the protocol, collation and connection attributes. With

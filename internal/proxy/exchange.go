@@ -35,6 +35,12 @@ func (s *session) exchange(r *request) error {
 		if err := s.ensure(r.svc); err != nil {
 			return s.fail(r, err)
 		}
+		if r.schema {
+			if !r.gated && s.p.route.Plan().Spread {
+				return errUngated
+			}
+			r.on, r.over = s.b, false
+		}
 		if r.ps != nil {
 			if err := s.ready(r); err != nil {
 				var e *wire.ServerError
@@ -55,6 +61,11 @@ func (s *session) exchange(r *request) error {
 			v = s.answer(b, r)
 		} else if errors.Is(err, errClient) {
 			return err
+		} else if errors.Is(err, wire.ErrStale) {
+			if err := s.lose(); err != nil {
+				return s.fail(r, err)
+			}
+			continue
 		} else {
 			// Not all of it left, so the member cannot have understood it. It may
 			// have said why before it hung up.
@@ -64,11 +75,13 @@ func (s *session) exchange(r *request) error {
 		}
 		switch v {
 		case answered:
+			r.over = true
 			return nil
 		case clientErr:
 			s.p.log.Debug("client left in the middle of an answer", "session", s.id)
 			return errClient
 		case again:
+			r.over = true
 			s.tries++
 			s.p.m.retries.Add(1)
 			s.pause(s.tries)
@@ -90,7 +103,7 @@ func (s *session) exchange(r *request) error {
 			deadline = clock() + int64(s.p.cfg.HoldLimit)
 		}
 		name := b.seat.name
-		if m := s.plan.Member(name); m != nil && (v == lost || !s.fixed()) {
+		if m := s.p.route.Plan().Member(name); m != nil && (v == lost || !s.fixed()) {
 			s.p.doubt(m)
 		}
 		s.avoid = name
@@ -184,7 +197,10 @@ func (s *session) send(b *backend, r *request) error {
 	if r.stream {
 		return s.stream(b, r, true)
 	}
-	return b.conn.Write(r.bytes)
+	if r.shape == wire.ShapeNone {
+		return b.conn.Write(r.bytes)
+	}
+	return b.conn.Ask(r.bytes, !b.lively())
 }
 
 // stream passes a request on as it comes. first tells whether what is buffered

@@ -43,6 +43,8 @@ type rig struct {
 	table   *route.Table
 	proxy   *Proxy
 	watcher *watch.Watcher
+	// unfollow ends what hands Views to the table.
+	unfollow func()
 }
 
 // alone is a proxy in front of one server that is in no group.
@@ -123,17 +125,20 @@ func group(t testing.TB, n int, change ...func(*Config)) *rig {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = r.watcher.Run(ctx) })
 	changes, stop := r.watcher.Changes()
-	wg.Go(func() {
+	following, unfollow := context.WithCancel(ctx)
+	var follow sync.WaitGroup
+	r.unfollow = func() { unfollow(); follow.Wait() }
+	follow.Go(func() {
 		for {
 			select {
-			case <-ctx.Done():
+			case <-following.Done():
 				return
 			case <-changes:
 				r.table.SetView(*r.watcher.View())
 			}
 		}
 	})
-	t.Cleanup(func() { cancel(); stop(); wg.Wait() })
+	t.Cleanup(func() { r.unfollow(); cancel(); stop(); wg.Wait() })
 	wait, done := context.WithTimeout(t.Context(), 60*time.Second)
 	defer done()
 	if _, err := r.watcher.Until(wait, func(v *topology.View) bool { return len(v.In(topology.Online)) == n }); err != nil {

@@ -202,12 +202,12 @@ func (s *session) statement(r *request) error {
 	} else if s.pins.load()&pinAnswer != 0 {
 		s.unpin(pinAnswer)
 	}
-	s.busyWith(st.Kind)
+	s.busyWith(busyKind(st))
 	return s.exchange(r)
 }
 
 // rare are the kinds of statement that take more than passing on.
-const rare = 1<<lexer.Kill | 1<<lexer.Schema
+const rare = 1<<lexer.Kill | 1<<lexer.Schema | 1<<lexer.Execute
 
 func (s *session) rare(r *request) (done bool, err error) {
 	if r.st.Kind == lexer.Kill && r.text != nil {
@@ -220,7 +220,7 @@ func (s *session) rare(r *request) (done bool, err error) {
 			return true, s.refuse(err)
 		}
 	}
-	if r.st.Contains(lexer.Schema) {
+	if r.st.Contains(lexer.Schema) || r.st.Contains(lexer.Execute) && s.schemaText {
 		return true, s.changeSchema(r)
 	}
 	return false, nil
@@ -333,5 +333,9 @@ func (s *session) large(r *request) error {
 	default:
 		return fmt.Errorf("command %d with more than 16 MiB: %w", r.command, wire.ErrMalformed)
 	}
+	if r.st.Contains(lexer.Schema) {
+		return errors.New("a change of schema of more than 16 MiB cannot wait for its turn")
+	}
+	s.busyWith(busyKind(r.st))
 	return s.exchange(r)
 }

@@ -55,6 +55,9 @@ type session struct {
 	out       []byte // scratch
 	pending   []byte // requests without an answer, to go with the next
 
+	takeTurn func() bool // turn, as a value made once
+	inTurn   error       // of the last request it served
+
 	ending  bool   // close after the answer
 	lastNo  uint16 // error number of the last answer, 0 if it was fine
 	tries   int    // of the request in hand
@@ -62,6 +65,7 @@ type session struct {
 	// schemaBefore is the schema when the request in hand began.
 	schemaBefore string
 	dying        bool // the server said that it shuts down
+	schemaText   bool // EXECUTE in text may change the schema
 
 	// Shared from here on.
 	pins     atomicPins
@@ -100,7 +104,12 @@ type request struct {
 	// lost certification.
 	safe, retry bool
 	stream      bool // too large to hold: the rest comes from the client
-	command     byte
+	// schema: it changes the schema; gated: and its turn has come. on is where it
+	// was sent then, over whether its answer came.
+	schema, gated bool
+	on            *backend
+	over          bool
+	command       byte
 }
 
 var (
@@ -162,11 +171,17 @@ func (s *session) ended() bool {
 
 // run serves the client until one side leaves.
 func (s *session) run() {
+	s.takeTurn = s.turn
 	for {
 		if err := s.await(); err != nil {
 			return
 		}
-		if err := s.serve(); err != nil {
+		err := s.inTurn
+		s.inTurn = nil
+		if err == nil && len(s.client.Buffered()) > 0 {
+			err = s.serve()
+		}
+		if err != nil {
 			if !errors.Is(err, errQuit) && !errors.Is(err, io.EOF) {
 				s.p.log.Debug("session ended", "session", s.id, "user", s.user, "client", s.addr, "err", err)
 			}
@@ -178,11 +193,28 @@ func (s *session) run() {
 	}
 }
 
+// turn serves what has arrived if it is one whole request of the common kinds,
+// which need nothing more of the client. It returns false for run to go on.
+func (s *session) turn() bool {
+	b := s.client.Buffered()
+	if len(b) < 5 || int(b[0])|int(b[1])<<8|int(b[2])<<16 != len(b)-4 || b[4] != wire.ComQuery && b[4] != wire.ComStmtExecute {
+		return false
+	}
+	s.resting.Store(false)
+	s.inTurn = s.serve()
+	return s.inTurn == nil && !s.ending && !s.ended() && !s.called() && len(s.client.Buffered()) == 0
+}
+
+// called tells that the session should look at its place before it waits.
+func (s *session) called() bool {
+	return s.b != nil && (s.plan != s.p.route.Plan() || s.leave.Load())
+}
+
 // await waits for the next request. Meanwhile the session may be woken to leave
 // its member, to give its buffers back, or to end.
 func (s *session) await() error {
 	for len(s.client.Buffered()) == 0 {
-		if s.b != nil && (s.plan != s.p.route.Plan() || s.leave.Load()) || s.ended() {
+		if s.called() || s.ended() {
 			if s.ended() {
 				s.goodbye()
 				return errQuit
@@ -196,7 +228,7 @@ func (s *session) await() error {
 			}
 			err = s.client.FillIdle()
 		} else {
-			err = s.client.Fill()
+			err = s.client.Turns(s.takeTurn)
 		}
 		if err == nil {
 			break

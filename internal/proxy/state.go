@@ -361,6 +361,7 @@ func (s *session) learn(st lexer.Stmt, text []byte, unnamed bool) {
 	}
 	if st.Contains(lexer.Prepare) {
 		p |= pinPrepare
+		s.schemaText = s.schemaText || preparesSchema(text, nb)
 	}
 	if st.Contains(lexer.XA) {
 		p |= pinXA

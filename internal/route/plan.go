@@ -46,6 +46,7 @@ type Member struct {
 	write   bool
 	read    bool
 	lost    bool
+	counted bool
 }
 
 // Serves tells whether the member may do s under its plan.
@@ -60,14 +61,21 @@ func (m *Member) Serves(s Service) bool {
 // does not count on it, or it is gone.
 func (m *Member) Lost() bool { return m.lost }
 
-// Counted tells that the member is in the group and has been open for writes:
-// what it committed reaches the others, and what they commit has to reach it.
-func (m *Member) Counted() bool {
-	switch m.State {
+// Counted tells that the member is in the group for all that is known: what it
+// committed reaches the others, and what they commit has to reach it.
+func (m *Member) Counted() bool { return m.counted }
+
+// counts tells whether a member may be taking writes. Silence proves nothing as
+// long as no majority says who is in the group: on a busy machine all members
+// can be silent at once.
+func counts(s topology.State, q topology.Quorum) bool {
+	switch s {
 	case topology.Online, topology.Suspect, topology.Unreachable:
 		return true
+	case topology.Isolated, topology.Down, topology.Unknown:
+		return q != topology.HasQuorum
 	}
-	return false
+	return false // it says itself that it is not a member, or not yet
 }
 
 // Plan is one answer. Nothing in it changes but the seats.
@@ -78,8 +86,8 @@ type Plan struct {
 	// Schema is the member that runs changes of schema: the same in every
 	// process that sees the same View. Empty if nothing can be written.
 	Schema string
-	// Spread tells that more than one member takes writes or may still be taking
-	// some: also one that is only suspected has sessions that write.
+	// Spread tells that more than one member takes writes or, for all that is
+	// known, may be taking some.
 	Spread bool
 	// Funnel is the member all writes go to for now, empty if there is none.
 	Funnel  string
@@ -166,6 +174,7 @@ func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members 
 			Name: t.Name, Address: t.Address, State: t.State,
 			Drained: w.drains[t.Name], Seat: seats(t.Name), read: t.Readable && !w.drains[t.Name],
 		}
+		m.counted = counts(t.State, v.Quorum)
 		if t.Report != nil {
 			m.Version, m.Lag, m.Queue = t.Report.Version, t.Report.Lag, t.Report.Queue
 		}

@@ -14,4 +14,21 @@ type Wish struct {
 	// Hold names a hold that is on: nothing new begins, anywhere, until the name
 	// goes or HoldMost is over, whichever is first.
 	Hold string `json:"hold,omitempty"`
+	// Funnel is set while a change of schema runs.
+	Funnel *Funnel `json:"funnel,omitempty"`
+}
+
+// Funnel says that all writes go to one member.
+type Funnel struct {
+	Name   string `json:"name"`
+	Node   string `json:"node"` // that asked for it
+	Member string `json:"member"`
+	// LockedOn is the member that has the schema lock as long as it is meant.
+	LockedOn string `json:"locked_on"`
+}
+
+// Heard is what a node says about the funnel it obeys: by name, and only once no
+// session of its own writes elsewhere any more.
+type Heard struct {
+	Funnel string `json:"funnel"`
 }
