@@ -29,14 +29,14 @@ var errUngated = errors.New("the change of schema has to wait for its turn")
 func (s *session) changeSchema(r *request) error {
 	r.svc, r.safe, r.retry, r.schema = s.service(r.st), false, false, true
 	for {
-		err := s.takeTurn(r)
+		err := s.schemaTurn(r)
 		if !errors.Is(err, errUngated) {
 			return err
 		}
 	}
 }
 
-func (s *session) takeTurn(r *request) error {
+func (s *session) schemaTurn(r *request) error {
 	r.gated = false
 	if !s.p.route.Plan().Spread {
 		s.busyWith(lexer.Schema)
