@@ -22,7 +22,7 @@ var errBehind = errors.New("member has not applied what the session wrote")
 // be one.
 func (s *session) ensure(svc route.Service) error {
 	if s.b != nil && s.svc == svc && s.plan == s.p.route.Plan() && !s.leave.Load() {
-		if s.b.conn.Probes() || s.alive() { // sending looks, too
+		if s.sound() {
 			return nil
 		}
 		if err := s.lose(); err != nil {
@@ -34,6 +34,10 @@ func (s *session) ensure(svc route.Service) error {
 
 // alive tells whether the connection in use can be written to.
 func (s *session) alive() bool { return s.b.lively() || s.b.conn.Quiet() }
+
+// sound is alive for a connection that will be asked something next: if asking
+// looks by itself, we need not.
+func (s *session) sound() bool { return s.b.conn.Probes() || s.alive() }
 
 // lively tells that the connection was in use a moment ago.
 func (b *backend) lively() bool { return clock()-b.rested.Load() < idleProbe }
@@ -188,7 +192,7 @@ func (s *session) stay(plan *route.Plan, svc route.Service) (done bool, err erro
 	case plan.Holding:
 		return false, s.holdHere(plan)
 	}
-	if !s.alive() {
+	if !s.sound() {
 		return false, s.lose()
 	}
 	if err := s.restore(s.b); err != nil {

@@ -185,22 +185,24 @@ func (s *session) pause(try int) {
 
 // send puts the request on the wire, together with what was waiting to go.
 func (s *session) send(b *backend, r *request) error {
+	out, first := r.bytes, true
 	if len(s.pending) > 0 {
 		s.pending = append(s.pending, r.bytes...)
-		err := b.conn.Write(s.pending)
-		s.pending = s.pending[:0]
-		if err != nil || !r.stream {
+		out, first = s.pending, false
+		defer func() { s.pending = s.pending[:0] }()
+	}
+	switch {
+	case r.stream && first:
+		return s.stream(b, r, true)
+	case r.stream:
+		if err := b.conn.Write(out); err != nil {
 			return err
 		}
 		return s.stream(b, r, false)
+	case r.shape == wire.ShapeNone:
+		return b.conn.Write(out)
 	}
-	if r.stream {
-		return s.stream(b, r, true)
-	}
-	if r.shape == wire.ShapeNone {
-		return b.conn.Write(r.bytes)
-	}
-	return b.conn.Ask(r.bytes, !b.lively())
+	return b.conn.Ask(out, !b.lively())
 }
 
 // stream passes a request on as it comes. first tells whether what is buffered

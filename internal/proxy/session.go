@@ -55,8 +55,7 @@ type session struct {
 	out       []byte // scratch
 	pending   []byte // requests without an answer, to go with the next
 
-	takeTurn func() bool // turn, as a value made once
-	inTurn   error       // of the last request it served
+	inTurn error // of the last request that turn served
 
 	ending  bool   // close after the answer
 	lastNo  uint16 // error number of the last answer, 0 if it was fine
@@ -171,9 +170,9 @@ func (s *session) ended() bool {
 
 // run serves the client until one side leaves.
 func (s *session) run() {
-	s.takeTurn = s.turn
+	serve := s.turn // made once: it is a value on the heap
 	for {
-		if err := s.await(); err != nil {
+		if err := s.await(serve); err != nil {
 			return
 		}
 		err := s.inTurn
@@ -210,9 +209,10 @@ func (s *session) called() bool {
 	return s.b != nil && (s.plan != s.p.route.Plan() || s.leave.Load())
 }
 
-// await waits for the next request. Meanwhile the session may be woken to leave
+// await waits for a request that is not served in turn, or for the end of one
+// that was. Meanwhile the session may be woken to leave
 // its member, to give its buffers back, or to end.
-func (s *session) await() error {
+func (s *session) await(serve func() bool) error {
 	for len(s.client.Buffered()) == 0 {
 		if s.called() || s.ended() {
 			if s.ended() {
@@ -228,7 +228,7 @@ func (s *session) await() error {
 			}
 			err = s.client.FillIdle()
 		} else {
-			err = s.client.Turns(s.takeTurn)
+			err = s.client.Turns(serve)
 		}
 		if err == nil {
 			break

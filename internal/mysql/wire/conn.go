@@ -41,6 +41,12 @@ type Conn struct {
 	// greedy says the last read filled the buffer: a bulk transfer.
 	greedy bool
 
+	// turning is the descriptor while Turns serves a request, 0 otherwise.
+	turning int
+	served  func() bool
+	over    error
+	turn    func(fd uintptr) bool
+
 	tiny  [512]byte
 	poll  [1]unix.PollFd
 	probe func(fd uintptr)
@@ -66,7 +72,7 @@ func (c *Conn) reset(nc net.Conn) {
 	case syscall.Conn:
 		c.raw, _ = u.SyscallConn()
 	}
-	c.probe = c.look
+	c.probe, c.turn = c.look, c.takeTurn
 }
 
 // Net is the connection underneath.
@@ -134,6 +140,27 @@ func (c *Conn) Advance(n int) {
 // Fill reads at least one more byte behind what is buffered. Slices handed out
 // before are no longer valid.
 func (c *Conn) Fill() error {
+	c.room()
+	var n int
+	var err error
+	if c.turning != 0 {
+		n, err = c.readInTurn(c.buf[c.w:])
+	} else {
+		n, err = c.nc.Read(c.buf[c.w:])
+	}
+	c.greedy = n == len(c.buf)-c.w
+	c.w += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// room makes sure that there is room to read into.
+func (c *Conn) room() {
 	switch {
 	case c.buf == nil:
 		c.take()
@@ -148,16 +175,38 @@ func (c *Conn) Fill() error {
 			c.grow(2 * len(c.buf))
 		}
 	}
-	n, err := c.nc.Read(c.buf[c.w:])
+}
+
+// ErrStale means that the other side had hung up, or said something on its own,
+// before anything was written.
+var ErrStale = errors.New("connection was closed by the other side")
+
+// Probes tells whether Ask can see that the other side has hung up.
+func (c *Conn) Probes() bool {
+	_, ok := c.nc.(*socket)
+	return ok
+}
+
+// Ask is Write for a question that will be answered: it also fills, if it can,
+// with the first bytes of the answer. Nothing may be buffered. With probe it
+// looks first, and returns ErrStale with nothing written if the other side is
+// gone.
+func (c *Conn) Ask(p []byte, probe bool) error {
+	s, ok := c.nc.(*socket)
+	if !ok || c.w > c.r {
+		return c.Write(p)
+	}
+	c.room()
+	n, rest, sent := s.ask(p, c.buf[c.w:], probe)
+	if s.stale {
+		return ErrStale
+	}
+	if !sent || len(rest) > 0 {
+		return c.Write(rest)
+	}
 	c.greedy = n == len(c.buf)-c.w
 	c.w += n
-	if n > 0 {
-		return nil
-	}
-	if err == nil {
-		err = io.ErrNoProgress
-	}
-	return err
+	return nil
 }
 
 // FillIdle is Fill for somebody who expects to wait long: it holds no buffer

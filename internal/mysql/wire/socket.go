@@ -20,8 +20,10 @@ type socket struct {
 
 	// The callbacks are made once, so that no call allocates. in and out are
 	// apart because reading and writing may overlap inside TLS.
-	readOnce, writeOnce func(fd uintptr) bool
-	in, out             transfer
+	readOnce, writeOnce, askOnce func(fd uintptr) bool
+	in, out                      transfer
+
+	probe, sent, stale bool // of an ask
 }
 
 // transfer is one read or write in progress.
@@ -55,7 +57,43 @@ func newSocket(nc net.Conn) net.Conn {
 		}
 		return true
 	}
+	s.askOnce = s.asking
 	return s
+}
+
+// ask writes a question and waits for the first bytes of the answer. Since the
+// answer cannot come before the question, there is no need to try a read first:
+// the poller is told to forget what it saw, then the question is written. With
+// probe, one read is tried before that, to find out whether the other side has
+// said something on its own, which is always a goodbye; then nothing is written.
+//
+// sent is false if no byte of the question was written. rest is what the other
+// side had no room for: it has to be written, and the answer read, as usual.
+func (s *socket) ask(question, into []byte, probe bool) (n int, rest []byte, sent bool) {
+	s.in, s.out = transfer{p: into}, transfer{p: question}
+	s.probe, s.sent, s.stale = probe, false, false
+	err := s.raw.Read(s.askOnce)
+	n, rest, sent = s.in.n, question[s.out.n:], s.out.n > 0
+	if s.in.err != nil || err != nil {
+		n = 0 // the next read meets the same error
+	}
+	s.in, s.out = transfer{}, transfer{}
+	return n, rest, sent
+}
+
+func (s *socket) asking(fd uintptr) bool {
+	if !s.sent {
+		if s.probe && s.in.try(unix.SYS_READ, fd) {
+			s.stale = true
+			return true
+		}
+		if !s.out.try(unix.SYS_WRITE, fd) || s.out.err != nil || s.out.n < len(s.out.p) {
+			return true
+		}
+		s.sent = true
+		return false
+	}
+	return s.in.try(unix.SYS_READ, fd)
 }
 
 // try makes one system call. False means that it would have to wait.
