@@ -180,9 +180,11 @@ func (a *actor) unrecord(ctx context.Context, s *plan.Step) error {
 	return err
 }
 
-// inGroup reads a fresh View and says whether the member is in the group.
+// inGroup reads a fresh View and says whether the member is in the group. All
+// members are asked: what the group is, and whom it lists, is for the others to
+// say, and a node that just started has not heard them yet.
 func (a *actor) inGroup(ctx context.Context, name string) (*topology.View, topology.Member, bool, error) {
-	v, err := a.look(ctx, []string{name})
+	v, err := a.look(ctx, nil)
 	if err != nil {
 		return v, topology.Member{}, false, err
 	}
