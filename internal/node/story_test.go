@@ -224,8 +224,12 @@ func modeIsSwitched(t *testing.T, l *life) {
 }
 
 func aMemberIsStopped(t *testing.T, l *life) {
-	o, err := l.node.Member(t.Context(), "stop", "m3", api.Ask{})
-	l.node.done(t, o, err)
+	o, err := l.node.Member(t.Context(), "start", "m3", api.Ask{})
+	l.node.done(t, o, err) // it runs: nothing happens
+	for range 2 {          // the second time it is stopped already
+		o, err = l.node.Member(t.Context(), "stop", "m3", api.Ask{})
+		l.node.done(t, o, err)
+	}
 	if got := one(t, l.site.servers["m3"].Root(t), "select @@super_read_only"); got != "1" {
 		t.Error("a stopped member is open for writes")
 	}
@@ -247,8 +251,12 @@ func aMemberIsStopped(t *testing.T, l *life) {
 
 func theClusterIsStopped(t *testing.T, l *life) {
 	w := startWriters(t, l.three, 20*time.Millisecond)
-	o, err := l.node.Client.Group(t.Context(), "stop", api.Ask{})
-	l.node.done(t, o, err)
+	o, err := l.node.Client.Group(t.Context(), "start", api.Ask{})
+	l.node.done(t, o, err) // it runs: nothing happens
+	for range 2 {          // the second time it is stopped already
+		o, err = l.node.Client.Group(t.Context(), "stop", api.Ask{})
+		l.node.done(t, o, err)
+	}
 	w.stop()
 	if level, said := l.node.summary(t); level != "down" || !strings.Contains(said, "group start") {
 		t.Errorf("%s: %s", level, said)
