@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -93,10 +94,21 @@ func (s *session) find(svc route.Service) error {
 			return final
 		}
 		s.avoid = m.Name
-		if err := wait(plan, 20*time.Millisecond); err != nil {
-			return noMember(svc, s.p.cfg.HoldLimit, "members do not let us in")
+		if wait(plan, 20*time.Millisecond) != nil {
+			s.p.log.Warn("no member lets a session in", "session", s.id, "user", s.user, "member", m.Name, "err", err)
+			return noMember(svc, s.p.cfg.HoldLimit, reason(m, err))
 		}
 	}
+}
+
+// reason is what a client is told about a member that does not let us in. What
+// the network says is for the log: the client may be a stranger.
+func reason(m *route.Member, err error) string {
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return "the certificate of member " + m.Name + " is not trusted: " + cert.Err.Error()
+	}
+	return "members do not let us in"
 }
 
 func noMember(svc route.Service, waited time.Duration, why string) error {

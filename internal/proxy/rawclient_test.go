@@ -21,6 +21,11 @@ type rawClient struct {
 }
 
 func rawLogin(addr string, caps uint32, user, password string) (*rawClient, error) {
+	return rawLoginBy(wire.PluginCachingSHA2, addr, caps, user, password)
+}
+
+// rawLoginBy begins with another method than the server's.
+func rawLoginBy(plugin, addr string, caps uint32, user, password string) (*rawClient, error) {
 	nc, err := net.DialTimeout("tcp", addr, 5*time.Second)
 	if err != nil {
 		return nil, err
@@ -43,7 +48,7 @@ func rawLogin(addr string, caps uint32, user, password string) (*rawClient, erro
 	} else if err := rawTLS(c, caps|wire.ClientSSL, seq); err != nil {
 		return nil, err
 	}
-	r := &wire.Response{Caps: caps, MaxPacket: 1 << 30, Collation: 45, User: user, Schema: "test", Plugin: wire.PluginCachingSHA2, Auth: wire.ScrambleSHA2([]byte(password), g.Nonce)}
+	r := &wire.Response{Caps: caps, MaxPacket: 1 << 30, Collation: 45, User: user, Schema: "test", Plugin: plugin, Auth: wire.ScrambleSHA2([]byte(password), g.Nonce)}
 	if err := c.Write(wire.AppendPacket(nil, seq+2, wire.AppendResponse(nil, r))); err != nil {
 		return nil, err
 	}
