@@ -238,7 +238,7 @@ func (a *actor) opened(ctx context.Context, m Known, j plan.Journal) error {
 	}
 	x, _ := v.Member(m.Name)
 	_, err = a.doc.Change(ctx, a.fence, func(c *Cluster) error {
-		*c = c.with(m.Name, func(k *Known) { k.UUID, k.Stopped = x.UUID, false })
+		*c = c.with(m.Name, func(k *Known) { k.UUID, k.Stopped, k.GivenUp = x.UUID, false, "" })
 		return nil
 	})
 	return err

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/perdure/perdure/internal/api"
+	"github.com/perdure/perdure/internal/gtid"
 	"github.com/perdure/perdure/internal/plan"
 	"github.com/perdure/perdure/internal/topology"
 )
@@ -54,6 +55,25 @@ type Known struct {
 	Slot    int    `json:"slot"`
 	UUID    string `json:"uuid,omitempty"`    // server_uuid, once seen as a member
 	Stopped bool   `json:"stopped,omitempty"` // a human took it out
+	// GivenUp is set on a member without which the group was forced to go on: the
+	// transactions that the others held at that moment. What it has beyond them
+	// was numbered under the group's name, as the group's next transactions are,
+	// so positions cannot tell the two apart any more. It comes back as a copy,
+	// unless it has nothing beyond them.
+	GivenUp string `json:"given_up,omitempty"`
+}
+
+// beyond is what a server has besides what the others held when it was given
+// up; nothing if it never was.
+func (m Known) beyond(r *topology.Report) gtid.Set {
+	if m.GivenUp == "" || r == nil {
+		return gtid.Set{}
+	}
+	held, err := gtid.Parse(m.GivenUp)
+	if err != nil { // written by us; if it is unreadable, everything is doubtful
+		return r.Holds()
+	}
+	return r.Holds().Subtract(held)
 }
 
 // Empty tells whether the cluster was never made.

@@ -93,6 +93,9 @@ func healMembers(c Cluster, v *topology.View, tried history, now time.Time) Reme
 			continue
 		}
 		r := healMember(v, m, now)
+		if own := k.beyond(m.Report); r.Do == Rejoin && !own.IsEmpty() {
+			r = Remedy{Do: Rebuild, Member: m.Name, Why: fmt.Sprintf("the group went on without %s, which has %s beyond what the others held", m.Name, describe(own))}
+		}
 		if r = tried.limit(r, now); r.Do == Ask && ask.Do == Nothing {
 			ask = r
 		} else if r.Do != Nothing && r.Do != Ask {

@@ -193,3 +193,25 @@ func TestHeal(t *testing.T) {
 		})
 	}
 }
+
+func TestAMemberGivenUpComesBackAsACopyIfItHasMore(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, held, has string
+		do              Cure
+	}{
+		{"it has what the others held", lineageA, lineageA, Rejoin},
+		{"it has less", lineageA, "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1-8", Rejoin},
+		{"it has more, under numbers the group used again", "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1-9", lineageA, Rebuild},
+		{"what was held cannot be read", "?", lineageA, Rebuild},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPatient().is("m3", topology.Offline, 5*time.Second, func(m *topology.Member) { m.Report.Executed = gtid.MustParse(c.has) }).listed("m3", "")
+			p.c = p.c.with("m3", func(k *Known) { k.GivenUp = c.held })
+			if got := heal(p.c, &p.v, nil, p.now); got.Do != c.do || got.Member != "m3" {
+				t.Errorf("got %+v, want %s", got, c.do)
+			}
+		})
+	}
+}

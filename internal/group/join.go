@@ -122,13 +122,20 @@ func (a *actor) provision(ctx context.Context, c Cluster, m Known, s *plan.Step,
 	if err != nil {
 		return err
 	}
+	cloned, err := a.clonedBefore(ctx, m, s, j)
+	if err != nil {
+		return err
+	}
+	if cloned {
+		if c, err = a.forgive(ctx, m); err != nil {
+			return err
+		}
+	}
 	facts, err := a.provisioning(ctx, c, v, x, donor)
 	if err != nil {
 		return err
 	}
-	if facts.cloned, err = a.clonedBefore(ctx, m, s, j); err != nil {
-		return err
-	}
+	facts.cloned = cloned
 	why, err := needsClone(facts, s.Args["method"], s.Args["over"] == "yes")
 	if err != nil {
 		return err
@@ -150,7 +157,20 @@ func (a *actor) provision(ctx context.Context, c Cluster, m Known, s *plan.Step,
 			return err
 		}
 	}
-	return a.clone(ctx, m, donor, j)
+	if err := a.clone(ctx, m, donor, j); err != nil {
+		return err
+	}
+	_, err = a.forgive(ctx, m)
+	return err
+}
+
+// forgive takes a member back that the group was forced to go on without: it is
+// a copy of the others now.
+func (a *actor) forgive(ctx context.Context, m Known) (Cluster, error) {
+	return a.doc.Change(ctx, a.fence, func(c *Cluster) error {
+		*c = c.with(m.Name, func(k *Known) { k.GivenUp = "" })
+		return nil
+	})
 }
 
 // clonedBefore tells whether this very step has cloned the server already. The
@@ -235,6 +255,9 @@ func (a *actor) provisioning(ctx context.Context, c Cluster, v *topology.View, x
 	}
 	// What it received from a group of former days it would apply when it starts.
 	f.errant = x.Report.Holds().Subtract(group)
+	if m, ok := c.Member(x.Name); ok {
+		f.errant = f.errant.Union(m.beyond(x.Report))
+	}
 	f.missing = group.Subtract(x.Report.Executed)
 	f.empty = x.Report.Executed.IsEmpty()
 	from, err := a.server(donor)

@@ -54,6 +54,9 @@ func (a *actor) forceGroup(ctx context.Context, s *plan.Step, j plan.Journal) er
 	if err != nil {
 		return err
 	}
+	if err := a.giveUp(ctx, v, missing); err != nil {
+		return err
+	}
 	if err := a.trusted(ctx); err != nil {
 		return err
 	}
@@ -63,6 +66,26 @@ func (a *actor) forceGroup(ctx context.Context, s *plan.Step, j plan.Journal) er
 	limited, cancel := context.WithTimeoutCause(ctx, expelLimit, errors.New("the group still lacks its majority"))
 	defer cancel()
 	_, err = a.watch.Until(limited, func(v *topology.View) bool { return v.Quorum == topology.HasQuorum && len(writable(v)) > 0 })
+	return err
+}
+
+// giveUp notes, before the group goes on without them, what the others hold:
+// whoever comes back with more than that has transactions that were lost.
+func (a *actor) giveUp(ctx context.Context, v *topology.View, lost []string) error {
+	var held gtid.Set
+	for _, m := range v.In(topology.Online) {
+		held = held.Union(m.Report.Holds())
+	}
+	_, err := a.doc.Change(ctx, a.fence, func(c *Cluster) error {
+		for _, name := range lost {
+			*c = c.with(name, func(k *Known) {
+				if k.GivenUp == "" {
+					k.GivenUp = held.String()
+				}
+			})
+		}
+		return nil
+	})
 	return err
 }
 
@@ -100,7 +123,7 @@ func (a *actor) salvage(ctx context.Context, m Known, j plan.Journal) error {
 			others = others.Union(o.Report.Executed)
 		}
 	}
-	own := x.Report.Executed.Subtract(others)
+	own := x.Report.Executed.Subtract(others).Union(m.beyond(x.Report).Intersect(x.Report.Executed))
 	if own.IsEmpty() {
 		j.Note("it has nothing of its own")
 		return nil
