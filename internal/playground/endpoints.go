@@ -57,6 +57,14 @@ func (p *play) endpoints(n *node.Node, url, token string) Endpoints {
 
 func (e Endpoints) samePIDs(o Endpoints) bool { return slices.Equal(e.Members, o.Members) }
 
+// headerFile holds the headers of a call to the API, for curl -H @FILE.
+const headerFile = "curl.headers"
+
+// writeHeaders makes headerFile. Only its owner can read it.
+func (e Endpoints) writeHeaders(dir string) error {
+	return os.WriteFile(filepath.Join(dir, headerFile), []byte("Authorization: Bearer "+e.Token+"\nContent-Type: application/json\n"), 0o600)
+}
+
 // write replaces DIR/endpoints.json in one step.
 func (e Endpoints) write(dir string) error {
 	b, err := json.MarshalIndent(e, "", "  ")

@@ -116,6 +116,9 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := e.write(p.Dir); err != nil {
 		return err
 	}
+	if err := e.writeHeaders(p.Dir); err != nil {
+		return err
+	}
 	p.Say("ready after %.1f s", time.Since(begin).Seconds())
 	p.tour(e)
 	if p.Ready != nil {

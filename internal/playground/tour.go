@@ -34,7 +34,7 @@ func (p *play) tour(e Endpoints) {
 		"",
 		"Hand in a write that is never lost and applied once, whatever you kill:",
 		"",
-		fmt.Sprintf(`  curl --cacert %s -H "Authorization: Bearer %s" -H "Content-Type: application/json" \`, e.CA, e.Token),
+		fmt.Sprintf(`  curl --cacert %s -H @%s \`, e.CA, filepath.Join(p.Dir, headerFile)), // a token on a command line is everybody's
 		fmt.Sprintf(`    -d '{"operation":"transfer","params":{"from":1,"to":2,"cents":5},"wait":"applied"}' %s/v1/writes`, e.API),
 		"  " + me + " queue status",
 		"",
