@@ -85,6 +85,7 @@ func TestAnAuditOfARealGroup(t *testing.T) {
 	})
 	t.Run("says what the account cannot see", g.blind)
 	t.Run("reports nothing under load", g.underLoad)
+	t.Run("proves nothing of rows that are on their way", g.impatient)
 	t.Run("goes on after an interruption", g.resumed)
 	t.Run("names what was changed behind the back of the group", g.changed)
 	t.Run("names a transaction that one member alone has", g.errantTransaction)

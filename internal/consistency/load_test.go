@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/consistency"
+	"github.com/perdure/perdure/internal/state"
 )
 
 // load writes through all members: everywhere, at the end of the table, to a
@@ -122,5 +123,36 @@ func (g *group) underLoad(t *testing.T) {
 	}
 	l.stop()
 	run(t, g.members[0].App(t), "DROP DATABASE busy")
+	g.everywhere(t)
+}
+
+// Without patience every row that is on its way goes to the proof at once. So
+// this is a test of the proof: it must not succeed on a group that is healthy.
+func (g *group) impatient(t *testing.T) {
+	limit := 8 * time.Second
+	if n, err := strconv.Atoi(os.Getenv("PERDURE_SOAK_RUNS")); err == nil {
+		limit = time.Duration(n) * 10 * time.Second
+	}
+	run(t, g.members[0].App(t), "CREATE DATABASE hot", "CREATE TABLE hot.t (id INT AUTO_INCREMENT PRIMARY KEY, v INT, note VARCHAR(100))",
+		`INSERT INTO hot.t (v, note) WITH RECURSIVE r AS (SELECT 1 i UNION ALL SELECT i + 1 FROM r WHERE i < 300) SELECT i, 'x' FROM r`)
+	g.everywhere(t)
+	l := g.load(t, 4, 3*time.Millisecond, 300, "hot.t")
+	a := g.auditor(t, func(c *consistency.Config) { c.Patience = time.Nanosecond })
+	var runs, proofs, undecided, rows int
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for ; ctx.Err() == nil; runs++ {
+		r, err := a.Run(ctx, consistency.Scope{Schemas: []string{"hot"}}, state.Fence{})
+		if err != nil && ctx.Err() == nil {
+			t.Fatal(err)
+		}
+		proofs, undecided, rows = proofs+r.Proofs, undecided+len(r.Remarks), rows+r.Unequal
+		for _, d := range r.Differences {
+			t.Errorf("proved what is not so: %s: %v", d.Text, d.Members)
+		}
+	}
+	t.Logf("%d audits, %d commits, %d unequal slices, %d proofs tried, %d rows undecided", runs, l.commits.Load(), rows, proofs, undecided)
+	l.stop()
+	run(t, g.members[0].App(t), "DROP DATABASE hot")
 	g.everywhere(t)
 }

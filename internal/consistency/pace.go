@@ -29,6 +29,25 @@ type pace struct {
 	busy  time.Time // when a member last had other work
 	asked time.Time
 	owed  time.Duration // rest not taken yet
+	row   time.Duration // what a row costs, where nobody else wants the processor
+}
+
+// cost tells how much of the time that reading rows took was work of the
+// members. On a loaded machine most of it is waiting for others, and the audit
+// would come to a stop if it rested for that too. What a row really costs shows
+// where it was read fastest; that is forgotten by and by, for the next rows may
+// be longer, or not in memory.
+func (p *pace) cost(rows uint64, took time.Duration) time.Duration {
+	if rows < smallSlice {
+		return min(took, 5*time.Millisecond)
+	}
+	this := max(took/time.Duration(rows), 10*time.Nanosecond)
+	if p.row = p.row + p.row/100; p.row == 0 || this < p.row {
+		p.row = this
+	}
+	// Never less than a quarter: reading from a disk is waiting, too, and others
+	// want the disk.
+	return min(took, max(p.row*time.Duration(rows), took/4))
 }
 
 // rest waits after so much work, so that the members' time for the audit stays

@@ -2,6 +2,7 @@ package consistency
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -70,30 +71,59 @@ type Report struct {
 
 	Differences []Difference `json:"differences,omitempty"`
 	Remarks     []Remark     `json:"remarks,omitempty"`
+	Unlisted    int          `json:"unlisted,omitempty"` // of both, found after the lists were full
 }
 
 // Equal tells whether no difference was found. What could not be compared is
 // in Remarks.
 func (r *Report) Equal() bool { return len(r.Differences) == 0 }
 
-// maxListed bounds both lists of a report, so that it stays a small document
-// whatever happened to the data.
-const maxListed = 500
+// What a report lists is bounded, so that it stays a small document whatever
+// happened to the data. Keys can have kilobytes.
+const (
+	maxListed = 500
+	maxBytes  = 400_000
+	maxSQL    = 400
+)
 
 func (r *Report) differs(d Difference) {
 	same := func(o Difference) bool {
 		return o.Kind == d.Kind && o.Schema == d.Schema && o.Table == d.Table && o.Key == d.Key && o.Text == d.Text
 	}
-	// Found before an interruption, or under two spellings of one key.
-	if len(r.Differences) < maxListed && !slices.ContainsFunc(r.Differences, same) {
-		r.Differences = append(r.Differences, d)
+	size := len(d.Key) + len(d.Text) + len(d.SQL)
+	for _, o := range r.Differences {
+		if same(o) { // found before an interruption
+			return
+		}
+		size += len(o.Key) + len(o.Text) + len(o.SQL)
 	}
+	if len(r.Differences) >= maxListed || size > maxBytes {
+		r.Unlisted++
+		return
+	}
+	r.Differences = append(r.Differences, d)
 }
 
 func (r *Report) remark(m Remark) {
-	if len(r.Remarks) < maxListed && !slices.Contains(r.Remarks, m) {
+	if m.Text = cut(m.Text); len(m.SQL) > maxSQL {
+		m.SQL = ""
+	}
+	switch {
+	case slices.Contains(r.Remarks, m):
+	case len(r.Remarks) >= maxListed:
+		r.Unlisted++
+	default:
 		r.Remarks = append(r.Remarks, m)
 	}
+}
+
+// cut shortens what an error of a server, or a key, may have made long.
+func cut(s string) string {
+	const limit = 500
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "…"
 }
 
 // Progress is how far an audit is.

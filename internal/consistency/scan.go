@@ -11,7 +11,7 @@ import (
 // Sizes of slices, in rows.
 const (
 	firstSlice   = 2000
-	smallSlice   = 100
+	smallSlice   = 1000
 	largestSlice = 200_000
 	// leaf is how many rows a member's part may have to be read row by row.
 	leaf = 400
@@ -23,9 +23,10 @@ const (
 type scan struct {
 	*run
 	*table
-	hash  string // expression for a row
-	found int    // rows that differ
-	full  bool   // found is all this table may have
+	hash      string // expression for a row
+	found     int    // rows that differ
+	undecided int
+	full      bool // found is all this table may have
 }
 
 // table compares one table. What goes wrong with it is a remark, and the audit
@@ -86,6 +87,7 @@ func (r *run) tableOnce(ctx context.Context, t tableName) error {
 		r.report.remark(Remark{Kind: NotComparable, Subject: t.String(), Text: fmt.Sprintf("%s cannot be compared: %s", t, why)})
 		return nil
 	}
+	r.pace.row = 0
 	s := &scan{run: r, table: described, hash: hash(described.columns)}
 	if r.at.Definition != s.definition {
 		r.at = place{Table: t.String(), Definition: s.definition}
@@ -130,8 +132,9 @@ func (s *scan) rows(ctx context.Context) error {
 		s.at.Key = to
 		s.report.Slices++
 		s.report.Rows += sums[0].rows
-		n = resize(n, took, s.cfg.Slice)
-		if err := s.rest(ctx, took); err != nil {
+		cost := s.pace.cost(sums[0].rows, took)
+		n = resize(n, max(cost, took/8), s.cfg.Slice)
+		if err := s.rest(ctx, cost); err != nil {
 			return err
 		}
 		if err := s.keep(ctx); err != nil {
@@ -141,7 +144,7 @@ func (s *scan) rows(ctx context.Context) error {
 	return nil
 }
 
-// resize chooses the next slice so that it takes about as long as it shall.
+// resize chooses the next slice so that it costs about as much time as it shall.
 func resize(n int, took, want time.Duration) int {
 	factor := float64(want) / float64(max(took, time.Millisecond))
 	factor = min(max(factor, 0.3), 1.6)
@@ -231,7 +234,7 @@ func (s *scan) narrow(ctx context.Context, from, to key, sums []sum, depth int) 
 		if err != nil {
 			return err
 		}
-		if err := s.rest(ctx, time.Since(began)); err != nil {
+		if err := s.rest(ctx, s.pace.cost(sums[most].rows, time.Since(began))); err != nil {
 			return err
 		}
 		if !equalSums(sums) {

@@ -36,10 +36,14 @@ type session struct {
 // locks, and makes a locking read lock what it finds and no gaps.
 const sameText = `SET SESSION time_zone = '+00:00', sql_mode = '', transaction_isolation = 'READ-COMMITTED',
 	autocommit = ON, sql_select_limit = DEFAULT, sql_quote_show_create = ON,
-	group_replication_consistency = 'EVENTUAL', lock_wait_timeout = 1, innodb_lock_wait_timeout = 1`
+	lock_wait_timeout = 1, innodb_lock_wait_timeout = 1`
 
-// Only servers from 8.0.30 on can make invisible primary keys, and hide them.
-const showKeys = `SET SESSION show_gipk_in_create_table_and_information_schema = ON`
+// What not every server knows. Only those from 8.0.30 on make invisible primary
+// keys, and can hide them.
+const (
+	noWaiting = `SET SESSION group_replication_consistency = 'EVENTUAL'`
+	showKeys  = `SET SESSION show_gipk_in_create_table_and_information_schema = ON`
+)
 
 // ready makes sure that there is a connection.
 func (s *session) ready(ctx context.Context) error {
@@ -52,9 +56,9 @@ func (s *session) ready(ctx context.Context) error {
 	if err != nil {
 		return s.wrap(ctx, err)
 	}
-	set := []string{sameText, showKeys, fmt.Sprintf("SET SESSION max_execution_time = %d", listLimit.Milliseconds())}
-	for _, q := range set {
-		if _, err := conn.ExecContext(ctx, q); err != nil && mysql.Number(err) != 1193 {
+	set := []string{noWaiting, showKeys, sameText, fmt.Sprintf("SET SESSION max_execution_time = %d", listLimit.Milliseconds())}
+	for i, q := range set {
+		if _, err := conn.ExecContext(ctx, q); err != nil && (i > 1 || !number(err, 1193)) {
 			_ = conn.Close()
 			return s.wrap(ctx, err)
 		}

@@ -144,6 +144,26 @@ func TestARowIsNoSuspectOnceAllHadOneValueInCommon(t *testing.T) {
 	}
 }
 
+func TestWaitingForAProcessorIsNotCountedAsWork(t *testing.T) {
+	t.Parallel()
+	p := &pace{}
+	if c := p.cost(10_000, 10*time.Millisecond); c != 10*time.Millisecond {
+		t.Error("alone:", c)
+	}
+	if c := p.cost(10_000, 30*time.Millisecond); c < 10*time.Millisecond || c > 11*time.Millisecond {
+		t.Error("on a loaded machine:", c)
+	}
+	if c := p.cost(10_000, time.Second); c != time.Second/4 {
+		t.Error("on a machine beyond all measure:", c)
+	}
+	for range 600 {
+		p.cost(10_000, time.Second)
+	}
+	if c := p.cost(10_000, time.Second); c < time.Second/2 {
+		t.Error("rows that are slow for long are rows that cost much:", c)
+	}
+}
+
 func TestSlicesGrowAndShrinkWithTheirTime(t *testing.T) {
 	t.Parallel()
 	if n := resize(1000, 30*time.Millisecond, 60*time.Millisecond); n != 1600 {
