@@ -128,6 +128,12 @@ SOAK_SECONDS ?= 600
 soak-queue: mysql ## kill everything of the write queue at random and count what was lost or done twice (SOAK_SECONDS=600)
 	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) $(GO) test ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
 
+FAULTS ?= 10
+
+.PHONY: soak-proxy
+soak-proxy: mysql ## every fault FAULTS times under load through the proxy, and 50 rounds of changes of schema (default 10)
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_FAULTS=$(FAULTS) PERDURE_ROUNDS=50 $(GO) test ./internal/proxy -run 'TestFaultsUnderReadWriteLoad|TestChangesOfSchema' -parallel 1 -v -timeout 90m
+
 .PHONY: clean
 clean: ## remove what was built here; the MySQL server in the user's cache stays
 	rm -rf bin .cache

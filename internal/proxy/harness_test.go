@@ -45,6 +45,35 @@ type rig struct {
 	watcher *watch.Watcher
 	// unfollow ends what hands Views to the table.
 	unfollow func()
+	// open and settings are how a member is spoken to and what it needs to join.
+	open     func(topology.Instance) (*mysql.Server, error)
+	settings func(i int) [][2]string
+}
+
+// prepare gives a member that just started what its group needs it to know.
+func (r *rig) prepare(t testing.TB, i int) *mysql.Server {
+	t.Helper()
+	m := r.members[i]
+	s, err := r.open(topology.Instance{Name: m.Name(), Address: m.Address()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	for _, v := range r.settings(i) {
+		if err := s.SetGlobal(t.Context(), map[string]string{"group_replication_" + v[0]: v[1]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(t, m.Root(t), "SET GLOBAL max_connections=2000", "SET GLOBAL local_infile=ON",
+		"CHANGE REPLICATION SOURCE TO SOURCE_USER='root_rpl', SOURCE_PASSWORD='R3plica-pass' FOR CHANNEL 'group_replication_recovery'")
+	return s
+}
+
+func (r *rig) join(t testing.TB, i int) {
+	t.Helper()
+	if err := r.prepare(t, i).Join(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // alone is a proxy in front of one server that is in no group.
@@ -75,7 +104,7 @@ func serverVersion(t testing.TB, m *mysqltest.Member) (v string) {
 func group(t testing.TB, n int, change ...func(*Config)) *rig {
 	t.Helper()
 	r := &rig{members: mysqltest.Start(t, n), table: route.New()}
-	var seeds, locals []string
+	var locals []string
 	for range r.members {
 		port, err := mysqld.FreePort()
 		if err != nil {
@@ -83,41 +112,31 @@ func group(t testing.TB, n int, change ...func(*Config)) *rig {
 		}
 		locals = append(locals, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	}
-	seeds = locals
 	user, password := mysqltest.AdminAccount()
 	open := func(in topology.Instance) (*mysql.Server, error) {
 		return mysql.Open(in.Name, mysql.Login{Address: in.Address, User: user, Password: password, TLS: &tls.Config{InsecureSkipVerify: true}})
 	}
+	r.open = open
+	r.settings = func(i int) [][2]string {
+		return [][2]string{
+			{"group_name", "5ca1ab1e-0000-4000-8000-0000000000aa"}, {"local_address", locals[i]}, {"member_expel_timeout", "0"},
+			{"group_seeds", strings.Join(locals, ",")}, {"single_primary_mode", "OFF"},
+			{"enforce_update_everywhere_checks", "ON"}, {"start_on_boot", "OFF"}, {"recovery_get_public_key", "ON"},
+		}
+	}
 	var instances []topology.Instance
 	for i, m := range r.members {
-		in := topology.Instance{Name: m.Name(), Address: m.Address()}
-		instances = append(instances, in)
-		s, err := open(in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		for _, v := range [][2]string{
-			{"group_name", "5ca1ab1e-0000-4000-8000-0000000000aa"}, {"local_address", locals[i]},
-			{"group_seeds", strings.Join(seeds, ",")}, {"single_primary_mode", "OFF"},
-			{"enforce_update_everywhere_checks", "ON"}, {"start_on_boot", "OFF"}, {"recovery_get_public_key", "ON"},
-		} {
-			if err := s.SetGlobal(t.Context(), map[string]string{"group_replication_" + v[0]: v[1]}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		root := m.Root(t)
-		exec(t, root, "SET GLOBAL max_connections=2000", "SET GLOBAL local_infile=ON")
-		exec(t, root, "CHANGE REPLICATION SOURCE TO SOURCE_USER='root_rpl', SOURCE_PASSWORD='R3plica-pass' FOR CHANNEL 'group_replication_recovery'")
+		instances = append(instances, topology.Instance{Name: m.Name(), Address: m.Address()})
 		if i == 0 {
+			s := r.prepare(t, i)
 			if err := s.Bootstrap(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			exec(t, root, "CREATE USER root_rpl IDENTIFIED BY 'R3plica-pass'", "GRANT REPLICATION SLAVE, CONNECTION_ADMIN, BACKUP_ADMIN, GROUP_REPLICATION_STREAM ON *.* TO root_rpl",
+			exec(t, m.Root(t), "CREATE USER root_rpl IDENTIFIED BY 'R3plica-pass'", "GRANT REPLICATION SLAVE, CONNECTION_ADMIN, BACKUP_ADMIN, GROUP_REPLICATION_STREAM ON *.* TO root_rpl",
 				"CREATE USER "+testUser+" IDENTIFIED BY '"+testPassword+"'", "GRANT ALL ON *.* TO "+testUser+" WITH GRANT OPTION", "CREATE DATABASE test")
-		} else if err := s.Join(t.Context()); err != nil {
-			t.Fatal(err)
+			continue
 		}
+		r.join(t, i)
 	}
 	r.watcher = watch.New(open, slog.New(slog.DiscardHandler))
 	r.watcher.Watch(topology.Expect{Cluster: "test"}, instances)
