@@ -23,7 +23,9 @@ func TestRandomCommandsGetTheSameBytesDirectlyAndThroughTheProxy(t *testing.T) {
 	}
 	plain, shared := alone(t), alone(t, transaction)
 	commands := 0
+	first, _ := strconv.ParseUint(os.Getenv("PERDURE_FIRST"), 10, 64)
 	for seed := range uint64(sequences) {
+		seed += first
 		if v, err := strconv.ParseUint(os.Getenv("PERDURE_SEED"), 10, 64); err == nil {
 			seed = v
 		}
@@ -107,9 +109,10 @@ func play(t *testing.T, r *rig, addr string, seed uint64, want []step) (got []st
 		case bytes.Contains(answer, []byte("has no open cursor")):
 			answer = nil // it names the id
 		}
-		// FOUND_ROWS() is about the statement directly before, if that had rows; what
-		// an earlier one left may be on another connection by then.
-		g.rows = len(answer) > 4 && answer[4] > 0 && answer[4] < 0xfb && (shape == wire.ShapeQuery || shape == wire.ShapeExecute)
+		// ROW_COUNT() is about the statement directly before, and FOUND_ROWS() too, if
+		// that had rows; what an earlier one left may be on another connection by then.
+		g.stated = shape == wire.ShapeQuery || shape == wire.ShapeExecute
+		g.rows = g.stated && len(answer) > 4 && answer[4] > 0 && answer[4] < 0xfb
 		got = append(got, step{name, answer})
 		if want != nil && !bytes.Equal(want[i].answer, answer) {
 			var story string
@@ -129,7 +132,8 @@ type generator struct {
 	caps  uint32
 	stmts []prepared
 	file  []byte
-	rows  bool // the statement before had rows
+	// stated: the command before was a statement; rows: and it had some.
+	stated, rows bool
 }
 
 type prepared struct {
@@ -141,7 +145,7 @@ type prepared struct {
 	reads  bool // so that it can have one
 }
 
-const foundRows = "SELECT FOUND_ROWS()"
+const foundRows, rowCount = "SELECT FOUND_ROWS()", "SELECT ROW_COUNT()"
 
 var queries = []string{
 	"SELECT 1", "SELECT id, v FROM t ORDER BY id", "SELECT * FROM nowhere", "SELEC 1", "INSERT INTO t (v) VALUES ('x'),('y')",
@@ -230,7 +234,7 @@ func (g *generator) next() (name string, req []byte, shape wire.Shape) {
 			sql += "; "
 		}
 		q := queries[g.rnd.IntN(len(queries))]
-		if q == foundRows {
+		if q == foundRows || q == rowCount {
 			q = "DO 2"
 		}
 		sql += q
@@ -241,7 +245,7 @@ func (g *generator) next() (name string, req []byte, shape wire.Shape) {
 
 func (g *generator) query() (string, []byte, wire.Shape) {
 	q := queries[g.rnd.IntN(len(queries))]
-	if q == foundRows && !g.rows {
+	if q == foundRows && !g.rows || q == rowCount && !g.stated {
 		q = "DO 2"
 	}
 	g.file = []byte("l1\nl2\n")
