@@ -116,6 +116,7 @@ bench: ## every benchmark, six times, for benchstat
 .PHONY: bench-queue
 bench-queue: mysql ## the write queue next to the same writes sent directly, and its log next to a bare file
 	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=queue $(GO) test ./internal/queue -run 'TestBench$$' -v -timeout 30m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=three $(GO) test ./internal/queue -run 'TestBenchThree$$' -v -timeout 30m
 	PERDURE_BENCH=log $(GO) test ./internal/queue -run 'TestBenchLog$$' -v -timeout 30m
 
 .PHONY: bench-proxy
@@ -126,7 +127,10 @@ SOAK_SECONDS ?= 600
 
 .PHONY: soak-queue
 soak-queue: mysql ## kill everything of the write queue at random and count what was lost or done twice (SOAK_SECONDS=600)
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) $(GO) test ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) PERDURE_SOAK_NODES=1 $(GO) test ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) PERDURE_SOAK_NODES=3 $(GO) test ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) PERDURE_SOAK_GROUP=1 $(GO) test ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK_OUTAGE=$(SOAK_SECONDS) $(GO) test ./internal/queue -run 'TestOutage$$' -v -timeout $$(($(SOAK_SECONDS) + 1800))s
 
 FAULTS ?= 10
 

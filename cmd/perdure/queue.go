@@ -24,6 +24,13 @@ func (c *cli) queue() *cobra.Command {
 		c.queueSteer("pause", "Go on accepting writes, and apply none until resume"),
 		c.queueSteer("resume", "Apply writes again"),
 		&cobra.Command{
+			Use: "accept-loss GENERATION", Short: "Give up a log that is gone, and apply from the one there is", Args: cobra.ExactArgs(1),
+			Long: "Where the disks of the log's nodes are lost, so is what was accepted and not applied. Nothing is applied then until\nsomebody says, with the name of the lost log that `perdure queue status` shows, that this is known.",
+			RunE: c.ask(func(cmd *cobra.Command, cl *client.Client, args []string) error {
+				return cl.AcceptLoss(cmd.Context(), args[0])
+			}),
+		},
+		&cobra.Command{
 			Use: "grants", Short: "Print the SQL that makes the account which applies writes", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				who := mysql.Account{User: "perdure_apply", Host: "%"}.String()
@@ -133,7 +140,13 @@ func (c *cli) queueStatus(cmd *cobra.Command, cl *client.Client, _ []string) err
 	}
 	w := cmd.OutOrStdout()
 	switch a := s.Applying; {
-	case a == nil || !a.Working:
+	case s.Lost != "":
+		_, _ = fmt.Fprintf(w, "The log %s is gone, with what was accepted into it and not applied. New writes are accepted and none is applied.\nIf it cannot be brought back: perdure queue accept-loss %s\n", s.Lost, s.Lost)
+	case s.Halted != "":
+		_, _ = fmt.Fprintf(w, "Writes are accepted and none is applied: %s. After a look: perdure queue resume\n", s.Halted)
+	case s.Paused != "":
+		_, _ = fmt.Fprintf(w, "Writes are accepted and none is applied (paused by %s). Go on: perdure queue resume\n", s.Paused)
+	case a == nil:
 		_, _ = fmt.Fprintln(w, "Writes are accepted; another node applies them, or none does: see `perdure status`.")
 	case len(a.HeldBack) > 0:
 		_, _ = fmt.Fprintf(w, "Writes are accepted and none is applied (%s). Go on: perdure queue resume\n", strings.Join(a.HeldBack, ", "))

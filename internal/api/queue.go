@@ -40,8 +40,11 @@ type QueueStatus struct {
 		Replicas   int       `json:"replicas"`
 		Oldest     time.Time `json:"oldest,omitzero"`
 	} `json:"log"`
-	Accepted int64 `json:"accepted"`
-	Refused  int64 `json:"refused"`
+	Accepted int64  `json:"accepted"`
+	Refused  int64  `json:"refused"`
+	Paused   string `json:"paused,omitempty"` // by whom
+	Halted   string `json:"halted,omitempty"` // why
+	Lost     string `json:"lost,omitempty"`   // generation of a log that is gone
 	Applying *struct {
 		Working      bool          `json:"working"`
 		HeldBack     []string      `json:"held_back,omitempty"`
@@ -85,4 +88,9 @@ type DeadLetter struct {
 	Error      string      `json:"error"`
 	Parked     bool        `json:"parked,omitempty"`
 	Statements []Statement `json:"statements,omitempty"`
+}
+
+// AcceptLoss names the log that is given up.
+type AcceptLoss struct {
+	Generation string `json:"generation" doc:"Of the log that is gone, as \"lost\" in the queue's status says."`
 }

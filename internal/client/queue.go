@@ -38,6 +38,12 @@ func (c *Client) SteerQueue(ctx context.Context, verb string) error {
 	return err
 }
 
+// AcceptLoss gives up the log of that generation, which is gone.
+func (c *Client) AcceptLoss(ctx context.Context, generation string) error {
+	_, err := c.call(ctx, http.MethodPost, "/v1/queue/accept-loss", api.AcceptLoss{Generation: generation}, nil)
+	return err
+}
+
 // TailQueue calls each with every write as it is accepted, until ctx ends.
 func (c *Client) TailQueue(ctx context.Context, from uint64, each func(api.TailedWrite) error) error {
 	resp, err := c.send(ctx, http.MethodGet, "/v1/queue/tail?from="+strconv.FormatUint(from, 10), nil)

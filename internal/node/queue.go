@@ -11,10 +11,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/perdure/perdure/internal/envelope"
+	"github.com/perdure/perdure/internal/event"
 	"github.com/perdure/perdure/internal/jet"
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/queue"
@@ -98,10 +103,44 @@ func (n *Node) openQueue(ctx context.Context) error {
 	n.queue, err = queue.New(queue.Config{
 		Log: log, Seal: keys, Operations: ops, Window: time.Duration(c.Window), Route: n.targets,
 		Flights: max(1, replicas), // a replicated log gains from more than one frame on its way
-		Apply:   queue.ApplierConfig{Partitions: c.Partitions, Park: c.Park, Keep: time.Duration(c.Keep)},
+		Apply:   queue.ApplierConfig{Partitions: c.Partitions, Park: c.Park, Keep: time.Duration(c.Keep), Notice: n.tellOfQueue()},
+		Store:   n.control,
 		Logger:  n.log.With("part", "queue"),
 	})
 	return err
+}
+
+// tellOfQueue makes events of what people should hear of. Dead letters come in
+// crowds when a table is gone: one event a second tells of all of them.
+func (n *Node) tellOfQueue() func(queue.Notice) {
+	often, more := rate.NewLimiter(1, 20), atomic.Int64{}
+	return func(q queue.Notice) {
+		var e event.Event
+		switch q.Kind {
+		case "dead":
+			if !often.Allow() {
+				more.Add(1)
+				return
+			}
+			e = event.New(event.QueueDead, "queue", "write "+q.Write.String()+" was given up: "+q.Detail).With("write", q.Write.String()).With("key", q.Key)
+			if untold := more.Swap(0); untold > 0 {
+				e = e.With("untold", strconv.FormatInt(untold, 10))
+			}
+		case "halted", "lost":
+			e = event.New(event.QueueStopped, "queue", "writes are accepted and none is applied: "+q.Detail)
+		case "paused":
+			e = event.New(event.QueueStopped, "queue", "writes are accepted and none is applied: "+q.Detail)
+			e.Severity = event.Info // on purpose
+		case "resumed":
+			e = event.New(event.QueueResumed, "queue", q.Detail)
+		case "id-reused":
+			n.log.Warn("two different writes came under one id; the second was left out", "write", q.Write, "key", q.Key, "detail", q.Detail)
+			return
+		default: // a key that waits, an applier that was replaced: metrics and log say so
+			return
+		}
+		n.publisher().Publish(e)
+	}
 }
 
 // applyWrites runs the applier while this node holds the lease.
@@ -111,7 +150,9 @@ func (n *Node) applyWrites(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = n.queue.Applier.Run(held, term.Epoch)
+		if err = n.queue.Agree(held, term.Fence()); err == nil {
+			err = n.queue.Applier.Run(held, term.Epoch)
+		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

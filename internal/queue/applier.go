@@ -54,7 +54,7 @@ type ApplierConfig struct {
 
 // Notice is something that happened to a write or to the queue.
 type Notice struct {
-	Kind   string // held, dead, id-reused, halted, fenced, lost
+	Kind   string // held, dead, id-reused, halted, fenced, lost, paused, resumed
 	Write  ID
 	Key    string
 	Detail string
@@ -143,7 +143,7 @@ func (a *Applier) Run(ctx context.Context, epoch int64) error {
 		if time.Since(began) > time.Minute {
 			failed = 0
 		}
-		a.trouble(-1, err)
+		a.trouble(troubleRun, err)
 		a.log.WarnContext(ctx, "applying stopped and will start again", "err", err)
 		select {
 		case <-ctx.Done():
@@ -189,7 +189,7 @@ func (a *Applier) term(ctx context.Context) error {
 			return err
 		}
 	}
-	a.trouble(-1, nil)
+	a.trouble(troubleRun, nil)
 	a.setRunning(true)
 	defer a.setRunning(false)
 	g, ctx := errgroup.WithContext(ctx)
@@ -445,6 +445,12 @@ func (a *Applier) notice(n Notice) {
 		a.cfg.Notice(n)
 	}
 }
+
+// What stands in the way of all partitions has a number too.
+const (
+	troubleRun = -1
+	troubleLog = -2
+)
 
 func (a *Applier) trouble(part int, err error) {
 	a.mu.Lock()

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/perdure/perdure/internal/jet"
 	"github.com/perdure/perdure/internal/mysqltest"
+	"github.com/perdure/perdure/internal/pki"
 	"github.com/perdure/perdure/internal/queue"
 )
 
@@ -26,11 +29,70 @@ func TestBench(t *testing.T) {
 	if os.Getenv("PERDURE_BENCH") != "queue" {
 		t.Skip("set PERDURE_BENCH=queue to measure")
 	}
-	p := newPlace(t, mysqltest.Durable(), mysqltest.Settings(map[string]string{
-		"innodb_buffer_pool_size": "1G", "innodb_redo_log_capacity": "2G",
-	}))
-	p.do(t, "CREATE TABLE q.row1k (id BIGINT AUTO_INCREMENT PRIMARY KEY, wid BINARY(16) NOT NULL, body VARBINARY(2000) NOT NULL)")
+	p := newPlace(t, mysqltest.Durable(), roomy)
 	r := newRig(t, p)
+	bench(t, p, r)
+}
+
+// TestBenchThree is the same with a log on three nodes, next to a group of
+// three members. All of it is on this one machine.
+//
+//	PERDURE_BENCH=three go test ./internal/queue -run 'TestBenchThree$' -v -timeout 30m
+func TestBenchThree(t *testing.T) {
+	if os.Getenv("PERDURE_BENCH") != "three" {
+		t.Skip("set PERDURE_BENCH=three to measure")
+	}
+	p := placeOn(t, newGroup(t, mysqltest.Durable())[0])
+	lg := threeNodes(t)
+	r := newRig(t, p, func(c *queue.Config) { c.Log, c.Flights = lg, 3 })
+	bench(t, p, r)
+}
+
+var roomy = mysqltest.Settings(map[string]string{"innodb_buffer_pool_size": "1G", "innodb_redo_log_capacity": "2G"})
+
+// threeNodes is a log on three linked servers in this process.
+func threeNodes(t *testing.T) *jet.Log {
+	t.Helper()
+	dir := t.TempDir()
+	ca, err := pki.Open(filepath.Join(dir, "pki"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers := []string{freeAddr(t), freeAddr(t), freeAddr(t)}
+	var first *jet.Server
+	for i, listen := range peers {
+		name := fmt.Sprint("n", i)
+		cert, key, err := ca.Issue(name, "127.0.0.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv, err := jet.Open(t.Context(), jet.Config{Name: name, Dir: filepath.Join(dir, name), Cluster: &jet.Cluster{
+			Name: "bench", Listen: listen, Peers: peers, Secret: "bench",
+			TLS: &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: ca.Pool(), ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert},
+		}}, quiet())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(srv.Close)
+		if first == nil {
+			first = srv
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	lg, err := first.OpenLog(ctx, jet.LogConfig{Name: "writes", Replicas: 3, MaxBytes: 16 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lg
+}
+
+func bench(t *testing.T, p *place, r *rig) {
+	p.do(t, "CREATE TABLE q.row1k (id BIGINT AUTO_INCREMENT PRIMARY KEY, wid BINARY(16) NOT NULL, body VARBINARY(2000) NOT NULL)")
 	body := make([]byte, 1024)
 	_, _ = rand.Read(body)
 	ctx, cancel := context.WithCancel(t.Context())

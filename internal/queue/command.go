@@ -23,8 +23,9 @@ func (p *partition) command(ctx context.Context, it item) error {
 	}
 	var at uint64
 	var parked bool
-	err = p.s.conn.QueryRowContext(ctx, "SELECT seq, parked FROM perdure.queue_dead WHERE id=? AND stream=? AND part=? FOR UPDATE",
-		it.rec.id[:], p.a.stream, p.n).Scan(&at, &parked)
+	// A letter of a log that was lost is like one whose key went on.
+	err = p.s.conn.QueryRowContext(ctx, "SELECT seq, parked AND stream=? AND part=? FROM perdure.queue_dead WHERE id=? FOR UPDATE",
+		p.a.stream, p.n, it.rec.id[:]).Scan(&at, &parked)
 	if errors.Is(err, sql.ErrNoRows) { // somebody was faster
 		_, err := p.s.exec(ctx, []byte("COMMIT"))
 		return err

@@ -166,7 +166,7 @@ func nodeMain(text string) error {
 		}
 	})
 	mux.HandleFunc("POST /pause", func(_ http.ResponseWriter, req *http.Request) { _ = svc.Pause(req.Context(), boss) })
-	mux.HandleFunc("POST /resume", func(http.ResponseWriter, *http.Request) { _ = svc.Resume(boss) })
+	mux.HandleFunc("POST /resume", func(_ http.ResponseWriter, req *http.Request) { _ = svc.Resume(req.Context(), boss) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, req *http.Request) {
 		st, _ := svc.Status(req.Context())
 		_ = json.NewEncoder(w).Encode(st)

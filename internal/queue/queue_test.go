@@ -514,7 +514,7 @@ func pausedMeansAcceptedAndNotApplied(t *testing.T, p *place) {
 	if n := r.place.one(t, "SELECT COUNT(*) FROM q.effects"); n != "1" {
 		t.Fatal(n)
 	}
-	if err := r.svc.Resume(boss); err != nil {
+	if err := r.svc.Resume(t.Context(), boss); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.settled(id); got.State != queue.Applied {

@@ -68,13 +68,18 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-const maxDepth = 32
+const (
+	maxDepth = 32
+	// maxValues is how many values the JSON of one write may have: a little more
+	// than statements times arguments. Each costs many times its length.
+	maxValues = 70_000
+)
 
 // Decode reads one write from JSON. Unknown members, a second value, and
 // nesting beyond 32 levels are refused.
 func Decode(b []byte) (Write, *Problem) {
-	if depth(b) > maxDepth {
-		return Write{}, problem(400, "bad-json", "nested deeper than %d levels", maxDepth)
+	if p := Measure(b); p != nil {
+		return Write{}, p
 	}
 	if !utf8.Valid(b) {
 		return Write{}, problem(400, "bad-json", "not UTF-8")
@@ -99,9 +104,22 @@ func jsonError(err error) string {
 	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
-// depth counts open brackets outside of strings, without allocating.
-func depth(b []byte) int {
-	now, most, text := 0, 0, false
+// Measure refuses JSON that no write can be, before anything is made of it.
+func Measure(b []byte) *Problem {
+	depth, values := shape(b)
+	if depth > maxDepth {
+		return problem(400, "bad-json", "nested deeper than %d levels", maxDepth)
+	}
+	if values > maxValues {
+		return tooLarge("%d values in one write, %d are allowed", values, maxValues)
+	}
+	return nil
+}
+
+// shape counts open brackets and commas outside of strings, without allocating.
+func shape(b []byte) (depth, values int) {
+	now, text := 0, false
+	values = 1
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
 		case text && c == '\\':
@@ -109,14 +127,16 @@ func depth(b []byte) int {
 		case c == '"':
 			text = !text
 		case text:
+		case c == ',':
+			values++
 		case c == '{' || c == '[':
 			now++
-			most = max(most, now)
+			depth = max(depth, now)
 		case c == '}' || c == ']':
 			now--
 		}
 	}
-	return most
+	return depth, values
 }
 
 // build turns a write into a record, or says what is wrong with it.

@@ -9,10 +9,13 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
+
+	"github.com/perdure/perdure/internal/state"
 )
 
 // Config is what a Service is made of.
@@ -33,7 +36,10 @@ type Config struct {
 	AcceptLimit time.Duration
 	Route       Route // to the database, for applying and for questions
 	Apply       ApplierConfig
-	Logger      *slog.Logger
+	// Store keeps what all nodes know together: whether the queue is paused or
+	// halted, and which log it is. Without it nothing of that survives a node.
+	Store  state.Store
+	Logger *slog.Logger
 }
 
 // Sealer encrypts frames; envelope.Keyring is one.
@@ -63,6 +69,14 @@ type Service struct {
 	count   counters
 	logger  *slog.Logger
 	lasting time.Duration
+	aged    atomic.Pointer[checkpoint]
+
+	remembers bool
+	shared    state.Doc[Shared]
+	halts     chan string
+	tell      func(Notice)
+	obeying   sync.Mutex
+	obeyed    atomic.Pointer[Shared]
 
 	mu     sync.Mutex
 	guards map[guardKey]compiled
@@ -99,8 +113,27 @@ func New(cfg Config) (*Service, error) {
 		s.open = func(b []byte) ([]byte, error) { return cfg.Seal.Open(b, purpose) }
 	}
 	s.gather = newGather(cfg.Log, seal, cmp.Or(cfg.Flights, 1), s.lasting)
+	s.tell, cfg.Apply.Notice = cfg.Apply.Notice, s.notice
+	s.halts = make(chan string, 8)
 	s.Applier = newApplier(cfg.Log, s.open, cfg.Route, cfg.Apply, s.hub, &s.count, s.logger)
+	if cfg.Store != nil {
+		s.remembers, s.shared = true, state.NewDoc[Shared](cfg.Store, "queue")
+		s.Applier.gate.close(unread)
+	}
 	return s, nil
+}
+
+// notice passes on what happened, and has a halt written down.
+func (s *Service) notice(n Notice) {
+	if n.Kind == "halted" {
+		select {
+		case s.halts <- n.Detail:
+		default: // one of them is enough
+		}
+	}
+	if s.tell != nil {
+		s.tell(n)
+	}
 }
 
 // Operations is the set of named writes; replace its content to reload.
@@ -111,6 +144,8 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.gather.run(ctx) })
 	g.Go(func() error { return s.pruning(ctx) })
+	g.Go(func() error { return s.follow(ctx) })
+	g.Go(func() error { return s.keepHalts(ctx) })
 	return g.Wait()
 }
 

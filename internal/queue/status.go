@@ -13,6 +13,9 @@ type Status struct {
 	Log      LogStatus       `json:"log"`
 	Accepted int64           `json:"accepted"` // by this node since it started
 	Refused  int64           `json:"refused"`
+	Paused   string          `json:"paused,omitempty"`   // by whom
+	Halted   string          `json:"halted,omitempty"`   // why, until a person resumes
+	Lost     string          `json:"lost,omitempty"`     // generation of the log that is gone, until its loss is accepted
 	Applying *ApplyingStatus `json:"applying,omitempty"` // on the node that applies
 }
 
@@ -54,11 +57,44 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 			Bytes: st.Bytes, MaxBytes: st.MaxBytes, Replicas: st.Replicas, Oldest: st.Oldest,
 		}
 	}
+	if d := s.obeyed.Load(); d != nil {
+		out.Paused, out.Halted = d.Paused, d.Halted
+		if err == nil && d.Generation != "" && d.Generation != out.Log.Generation {
+			out.Lost = d.Generation
+		}
+	}
 	out.Applying = s.Applier.status(st.Last)
+	if a := out.Applying; err == nil && a != nil && a.BehindFrames > 0 && a.OldestAge == 0 {
+		a.OldestAge = s.ageAt(ctx, max(st.First, frameOf(a.Position)+1))
+	}
 	if err != nil {
 		return out, unavailable(err)
 	}
 	return out, nil
+}
+
+// ageAt is how old the writes of a frame are, for when no partition has them in
+// hand. It remembers the frame it read last.
+func (s *Service) ageAt(ctx context.Context, frame uint64) time.Duration {
+	if m := s.aged.Load(); m != nil && m.frame == frame {
+		return time.Since(m.at)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	entries, err := s.log.Read(ctx, frame)
+	if err != nil || len(entries) == 0 {
+		return 0
+	}
+	plain, err := s.open(entries[0].Data)
+	if err != nil {
+		return 0
+	}
+	records, err := decodeFrame(plain)
+	if err != nil || len(records) == 0 {
+		return 0
+	}
+	s.aged.Store(&checkpoint{frame, records[0].at})
+	return time.Since(records[0].at)
 }
 
 func (a *Applier) status(last uint64) *ApplyingStatus {
@@ -237,21 +273,4 @@ func (s *Service) Tail(ctx context.Context, frame uint64, each func(Tailed) erro
 			frame = e.Seq + 1
 		}
 	}
-}
-
-// Pause holds applying until Resume; accepting goes on. The error is a *Problem.
-func (s *Service) Pause(ctx context.Context, c Caller) error {
-	if p := mustOperate(c); p != nil {
-		return p
-	}
-	return s.Applier.Hold(ctx, "paused by "+c.Name)
-}
-
-// Resume lets applying go on, whatever it was held for.
-func (s *Service) Resume(c Caller) error {
-	if p := mustOperate(c); p != nil {
-		return p
-	}
-	s.Applier.Resume()
-	return nil
 }

@@ -25,11 +25,17 @@ func (s *Server) queueRoutes() {
 		return s.Queue.Status(ctx)
 	}), doc("pause-queue", "Go on accepting writes, and apply none until resume", access.Operator))
 	huma.Post(s.huma, "/v1/queue/resume", withQueue(s, func(ctx context.Context, _ *struct{}) (queue.Status, error) {
-		if err := s.Queue.Resume(caller(ctx)); err != nil {
+		if err := s.Queue.Resume(ctx, caller(ctx)); err != nil {
 			return queue.Status{}, err
 		}
 		return s.Queue.Status(ctx)
 	}), doc("resume-queue", "Apply writes again", access.Operator))
+	huma.Post(s.huma, "/v1/queue/accept-loss", withQueue(s, func(ctx context.Context, in *struct{ Body api.AcceptLoss }) (queue.Status, error) {
+		if err := s.Queue.AcceptLoss(ctx, caller(ctx), in.Body.Generation); err != nil {
+			return queue.Status{}, err
+		}
+		return s.Queue.Status(ctx)
+	}), doc("accept-loss", "Give up a log that is gone, by its generation, and apply from the one there is", access.Operator))
 	huma.Get(s.huma, "/v1/queue/operations", withQueue(s, func(context.Context, *struct{}) ([]queue.Operation, error) {
 		return s.Queue.Operations().List(), nil
 	}), doc("list-write-operations", "The declared write operations", access.Viewer))

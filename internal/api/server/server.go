@@ -19,6 +19,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/perdure/perdure/internal/access"
 	"github.com/perdure/perdure/internal/alarm"
@@ -68,6 +69,8 @@ type Server struct {
 	mux   *http.ServeMux
 	huma  huma.API
 	roles map[string]access.Role // by the mux's pattern; what is missing needs an administrator
+
+	bodies *semaphore.Weighted // bytes of large requests in hand
 }
 
 // maxBody bounds what a request may carry; a spec of nine members is 2 kB.
@@ -75,7 +78,7 @@ const maxBody = 1 << 20
 
 // New makes the API's routes.
 func New(c Config) *Server {
-	s := &Server{Config: c, mux: http.NewServeMux(), roles: map[string]access.Role{}}
+	s := &Server{Config: c, mux: http.NewServeMux(), roles: map[string]access.Role{}, bodies: semaphore.NewWeighted(maxBodies)}
 	h := huma.DefaultConfig("Perdure", c.Version)
 	h.DocsPath = "" // its page would load scripts from elsewhere
 	h.SchemasPath = ""

@@ -21,6 +21,18 @@ import (
 // has its own limit too.
 const maxWrites = 16 << 20
 
+// maxLines is how many writes a batch may have; package queue says the same. It
+// is counted while reading, since an empty object a line costs fifty times its
+// length.
+const maxLines = 4096
+
+// maxBodies bounds the bodies that are read at one time, whoever sends them. A
+// small one needs no permission.
+const (
+	maxBodies = 128 << 20
+	smallBody = 64 << 10
+)
+
 // waitDefault and waitMost bound wait=applied.
 const (
 	waitDefault = 10 * time.Second
@@ -79,8 +91,14 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, "this node has no write queue: perdure.yaml has no section \"queue\"")
 		return
 	}
-	body, err := io.ReadAll(r.Body)
+	body, done, err := s.body(r)
+	defer done()
 	if err != nil {
+		if errors.Is(err, errBusy) {
+			w.Header().Set("Retry-After", "1")
+			problem(w, http.StatusServiceUnavailable, "too many large requests at once; nothing was stored")
+			return
+		}
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {
 			problem(w, http.StatusRequestEntityTooLarge, "the body is larger than "+strconv.Itoa(maxWrites)+" bytes")
 			return
@@ -121,6 +139,37 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+var errBusy = errors.New("too many large bodies")
+
+// body reads what a client sends, within maxBodies for all clients. done gives
+// the room back.
+func (s *Server) body(r *http.Request) (b []byte, done func(), err error) {
+	done = func() {}
+	head := make([]byte, 0, 4096)
+	if n := r.ContentLength; n > 4096 && n <= smallBody {
+		head = make([]byte, 0, n+1)
+	}
+	buf := bytes.NewBuffer(head)
+	if _, err = io.CopyN(buf, r.Body, smallBody); errors.Is(err, io.EOF) {
+		return buf.Bytes(), done, nil
+	}
+	if err != nil {
+		return nil, done, err
+	}
+	room := int64(maxWrites)
+	if n := r.ContentLength; n >= 0 && n < room {
+		room = n
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if s.bodies.Acquire(ctx, 2*room) != nil { // growing, a buffer is there twice
+		return nil, done, errBusy
+	}
+	done = func() { s.bodies.Release(2 * room) }
+	_, err = io.Copy(buf, r.Body)
+	return buf.Bytes(), done, err
+}
+
 func batched(r *http.Request) bool {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	return kind == "application/x-ndjson"
@@ -129,6 +178,9 @@ func batched(r *http.Request) bool {
 // decodeWrites reads one write, or one a line.
 func decodeWrites(r *http.Request, body []byte) ([]queue.Write, wish, error) {
 	want := wish{applied: r.URL.Query().Get("wait") == "applied", timeout: waitDefault}
+	if v := r.URL.Query().Get("wait"); v != "" && v != "applied" {
+		return nil, want, badWait
+	}
 	if t := r.URL.Query().Get("timeout"); t != "" {
 		if err := want.limit(t); err != nil {
 			return nil, want, err
@@ -146,13 +198,21 @@ func decodeWrites(r *http.Request, body []byte) ([]queue.Write, wish, error) {
 		return []queue.Write{one}, want, nil
 	}
 	var all []queue.Write
+	number := 0
 	for line := range bytes.SplitSeq(body, []byte{'\n'}) {
+		number++
 		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
 		}
+		if len(all) == maxLines {
+			return nil, want, &queue.Problem{
+				Kind: "too-large", Status: http.StatusRequestEntityTooLarge,
+				Detail: "more than " + strconv.Itoa(maxLines) + " writes in one request; nothing was stored",
+			}
+		}
 		one, p := queue.Decode(line)
 		if p != nil {
-			p.Field = "line " + strconv.Itoa(len(all)+1)
+			p.Field = "line " + strconv.Itoa(number)
 			return nil, want, p
 		}
 		all = append(all, one)
@@ -163,10 +223,15 @@ func decodeWrites(r *http.Request, body []byte) ([]queue.Write, wish, error) {
 	return all, want, nil
 }
 
+var badWait = &queue.Problem{Kind: "bad-wait", Status: http.StatusUnprocessableEntity, Field: "wait", Detail: `"wait" can only be "applied"`}
+
 // take removes "wait" and "timeout" from a write's JSON, where it has them.
 func (w *wish) take(body []byte) ([]byte, error) {
 	if !bytes.Contains(body, []byte(`"wait"`)) && !bytes.Contains(body, []byte(`"timeout"`)) {
 		return body, nil
+	}
+	if p := queue.Measure(body); p != nil {
+		return nil, p
 	}
 	var m map[string]json.RawMessage
 	if json.Unmarshal(body, &m) != nil {
@@ -174,7 +239,7 @@ func (w *wish) take(body []byte) ([]byte, error) {
 	}
 	var wait, timeout string
 	if raw, ok := m["wait"]; ok && (json.Unmarshal(raw, &wait) != nil || wait != "applied") {
-		return nil, &queue.Problem{Kind: "bad-wait", Status: http.StatusUnprocessableEntity, Field: "wait", Detail: `"wait" can only be "applied"`}
+		return nil, badWait
 	}
 	if raw, ok := m["timeout"]; ok {
 		if json.Unmarshal(raw, &timeout) != nil {
@@ -193,7 +258,10 @@ func (w *wish) take(body []byte) ([]byte, error) {
 func (w *wish) limit(text string) error {
 	d, err := time.ParseDuration(text)
 	if seconds, e := strconv.ParseFloat(text, 64); e == nil {
-		d, err = time.Duration(seconds*float64(time.Second)), nil
+		if d = -1; seconds >= 0 && seconds <= waitMost.Seconds() { // not so for NaN
+			d = time.Duration(seconds * float64(time.Second))
+		}
+		err = nil
 	}
 	if err != nil || d < 0 || d > waitMost {
 		return &queue.Problem{Kind: "bad-timeout", Status: http.StatusUnprocessableEntity, Field: "timeout", Detail: "a timeout is seconds, or a duration such as 5s, of at most " + waitMost.String()}
