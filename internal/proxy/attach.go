@@ -412,6 +412,7 @@ func (s *session) restore(b *backend) error {
 		}
 	}
 	b.owner, b.version, b.schema, b.multi = s, s.st.version, s.st.schema, multi
+	b.plain = s.st.version == 0 && s.st.role == "" && s.st.lastID == 0 && !s.st.plain && multi == multiOf(b.caps)
 	return nil
 }
 

@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -67,10 +65,10 @@ func listens(t *testing.T, addr string) {
 
 // perdurePeer runs the proxy in a process of its own: a test program, this one
 // or an older one, with nothing but TestBenchServes to do.
-func perdurePeer(t *testing.T, program, server, version, trusted string, pooling Pooling) peer {
+func perdurePeer(t *testing.T, program, server, version, cert, key string, pooling Pooling) peer {
 	t.Helper()
 	cmd := osexec.Command(program, "-test.run=^TestBenchServes$", "-test.timeout=0")
-	cmd.Env = append(os.Environ(), "PERDURE_BENCH_SERVER="+server, "PERDURE_BENCH_VERSION="+version, "PERDURE_BENCH_POOLING="+string(pooling), "PERDURE_BENCH_TRUSTED="+trusted)
+	cmd.Env = append(os.Environ(), "PERDURE_BENCH_SERVER="+server, "PERDURE_BENCH_VERSION="+version, "PERDURE_BENCH_POOLING="+string(pooling), "PERDURE_BENCH_CERT="+cert, "PERDURE_BENCH_KEY="+key)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -101,21 +99,17 @@ func TestBenchServes(t *testing.T) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	stopProfile := benchProfile(t)
+	own, err := tls.LoadX509KeyPair(os.Getenv("PERDURE_BENCH_CERT"), os.Getenv("PERDURE_BENCH_KEY"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.start(t, func(c *Config) {
-		c.MemberTLS = nil
+		c.TLS, c.MemberTLS = &tls.Config{Certificates: []tls.Certificate{own}}, nil
 		if os.Getenv("PERDURE_BENCH_MEMBER_TLS") != "" {
 			c.MemberTLS = &tls.Config{InsecureSkipVerify: true}
 		}
 		c.Listeners = []Listener{{Mode: ReadWrite, Address: "127.0.0.1:0", Pooling: Pooling(os.Getenv("PERDURE_BENCH_POOLING"))}}
 	})
-	// sysbench accepts no certificate that it was not told about.
-	trusted, err := os.OpenFile(os.Getenv("PERDURE_BENCH_TRUSTED"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(pem.Encode(trusted, &pem.Block{Type: "CERTIFICATE", Bytes: certificate(t).Certificates[0].Certificate[0]}), trusted.Close()); err != nil {
-		t.Fatal(err)
-	}
 	fmt.Println("serving", r.proxy.Addr(ReadWrite))
 	<-ctx.Done()
 	stopProfile()

@@ -41,6 +41,14 @@ func (s *session) exchange(r *request) error {
 			}
 			r.on, r.over = s.b, false
 		}
+		if s.b.read {
+			if err := s.unread(r); err != nil {
+				if err := s.lose(); err != nil {
+					return s.fail(r, err)
+				}
+				continue
+			}
+		}
 		if r.ps != nil {
 			if err := s.ready(r); err != nil {
 				var e *wire.ServerError

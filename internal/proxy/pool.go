@@ -27,7 +27,9 @@ type backend struct {
 	owed   int
 	schema string
 	multi  byte // as COM_SET_OPTION takes it
-	fresh  bool // nothing but the trackers was ever set on it
+	fresh  bool // it is as signing in and the trackers made it
+	plain  bool // its session began with no state of its own
+	read   bool // given back after reads alone, without a reset
 	// owner and version are whose state it has, and which.
 	owner   *session
 	version uint64

@@ -65,6 +65,9 @@ func (s *session) finish(r *request) {
 	took := now - s.began.Load()
 	s.p.m.observe(s.l.Mode, took)
 	s.queries.Add(1)
+	if !s.marked {
+		s.mark(r)
+	}
 	if t := s.inTrans(); t != s.inTrx.Load() {
 		s.inTrx.Store(t)
 		s.trxSince.Store(now)

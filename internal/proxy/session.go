@@ -57,6 +57,7 @@ type session struct {
 
 	inTurn error // of the last request that turn served
 
+	marked  bool   // it did more than plain reads
 	ending  bool   // close after the answer
 	lastNo  uint16 // error number of the last answer, 0 if it was fine
 	tries   int    // of the request in hand
@@ -322,6 +323,12 @@ func (s *session) settle(b *backend) {
 		return
 	}
 	b.owner = nil
+	if b.plain && !s.marked && s.st.version == 0 && s.pins.load() == 0 && !s.inTrans() {
+		b.fresh, b.read = true, true
+		b.seat.put(b)
+		return
+	}
+	b.read = false
 	s.out = wire.AppendCommand(s.out[:0], wire.ComResetConnection, "")
 	if err := b.conn.Write(s.out); err != nil {
 		b.seat.discard(b)
@@ -330,6 +337,35 @@ func (s *session) settle(b *backend) {
 	b.owed++
 	b.serial = s.p.serial.Add(1)
 	b.seat.put(b)
+}
+
+// mark notes requests that may leave something behind on a connection which only
+// a reset takes away: everything but reads that succeeded and pings.
+func (s *session) mark(r *request) {
+	switch r.command {
+	case wire.ComQuery:
+		if r.st.Kinds == 1<<lexer.Read && r.st.Flags&^(lexer.SysVar|lexer.HintReader|lexer.HintWriter) == 0 && s.lastNo == 0 && s.pins.load() == 0 {
+			return
+		}
+	case wire.ComPing, wire.ComQuit, wire.ComStatistics:
+		return
+	}
+	s.marked = true
+}
+
+// unread is for a connection that was given back without a reset. What the reads
+// left there is ROW_COUNT(), so a first question about the statement before costs
+// the reset after all. (FOUND_ROWS() is left, too, and outlives a reset.)
+func (s *session) unread(r *request) error {
+	if r.command != wire.ComQuery && r.command != wire.ComStmtExecute {
+		return nil
+	}
+	s.b.read = false
+	if !r.st.Has(lexer.Diagnostic) {
+		return nil
+	}
+	s.b.owner = &somebody
+	return s.restore(s.b)
 }
 
 // sitDown counts the session on another member.
