@@ -55,7 +55,7 @@ func (f *funnel) wanted() *route.Funnel {
 }
 
 func (n *Node) heardDoc(node string) state.Doc[route.Heard] {
-	return state.NewDoc[route.Heard](n.control, "heard/"+node)
+	return state.NewDoc[route.Heard](n.shared, "heard/"+node)
 }
 
 // others are the nodes whose proxies share the members with ours.

@@ -71,6 +71,7 @@ type Node struct {
 	proxy   *proxy.Proxy // nil where the file asks for none
 	gate    gate
 	funnels *funnel
+	shared  state.Store    // the control store, as routing uses it
 	streams *jet.Server    // nil where nothing needs it
 	queue   *queue.Service // nil where the file asks for none
 	targets *targets

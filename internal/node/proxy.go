@@ -22,7 +22,7 @@ import (
 // openProxy opens the proxy's listeners, if the file asks for a proxy.
 func (n *Node) openProxy() error {
 	n.table = route.New()
-	n.funnels = newFunnel()
+	n.funnels, n.shared = newFunnel(), n.control
 	n.wish = state.NewDoc[route.Wish](n.control, "route")
 	c := n.file.Proxy
 	if c == nil {
