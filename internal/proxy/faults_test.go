@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -120,62 +119,4 @@ func (l *load) end(t *testing.T, what string, root *sql.DB) {
 	if l.other.Load() > 0 {
 		t.Errorf("%s: a session was lost: %s", what, l.lastOther)
 	}
-}
-
-func TestFaultsUnderLoadLoseNothing(t *testing.T) {
-	t.Parallel()
-	r := group(t, 3)
-	root := r.members[0].Root(t)
-	exec(t, root, "CREATE TABLE test.load_t (id BIGINT PRIMARY KEY, v VARCHAR(10))")
-	var idle []*sql.Conn
-	for range 50 {
-		c := r.conn(t, ReadWrite)
-		exec(t, c, "SET @x = 7")
-		idle = append(idle, c)
-	}
-	stillThere := func(what string) {
-		for i, c := range idle {
-			var v string
-			if err := c.QueryRowContext(t.Context(), "SELECT @x").Scan(&v); err != nil || v != "7" {
-				t.Errorf("%s: idle session %d: %q %v", what, i, v, err)
-			}
-		}
-	}
-
-	l := startLoad(t, r, 16)
-	time.Sleep(time.Second)
-	if err := r.proxy.Drain("m2"); err != nil {
-		t.Fatal(err)
-	}
-	until(t, 10*time.Second, "m2 is empty", func() bool { return r.proxy.Drained("m2") == 0 })
-	time.Sleep(500 * time.Millisecond)
-	stillThere("drain")
-	l.end(t, "drain", root)
-	if l.unknown.Load() > 0 {
-		t.Error("a drain must not leave anything unknown")
-	}
-	r.proxy.Undrain("m2")
-
-	l = startLoad(t, r, 16)
-	time.Sleep(time.Second)
-	if err := syscall.Kill(r.members[1].PID(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(4 * time.Second)
-	stillThere("stopped")
-	if err := syscall.Kill(r.members[1].PID(), syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(3 * time.Second)
-	l.end(t, "SIGSTOP 4 s", root)
-	stillThere("continued")
-
-	l = startLoad(t, r, 16)
-	time.Sleep(time.Second)
-	if err := r.members[2].Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(2 * time.Second)
-	stillThere("SIGTERM")
-	l.end(t, "SIGTERM", root)
 }
