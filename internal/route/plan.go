@@ -179,8 +179,12 @@ func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members 
 			m.Version, m.Lag, m.Queue = t.Report.Version, t.Report.Lag, t.Report.Queue
 		}
 		switch t.State {
-		case topology.Unreachable, topology.Isolated, topology.Down:
+		case topology.Unreachable, topology.Isolated:
 			m.lost = true
+		case topology.Down:
+			// Silence alone is no evidence: on a busy machine all are silent at
+			// once, and what runs on them would be cut for nothing.
+			m.lost = t.Failure == topology.Refused || v.Quorum == topology.HasQuorum
 		}
 		if t.Writable && !m.Drained {
 			writable = append(writable, m)
