@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -239,8 +240,10 @@ func (r *run) sight(ctx context.Context) {
 		}
 		switch {
 		case !all:
-			r.report.remark(Remark{Kind: Blind, Subject: account, SQL: "GRANT SELECT ON *.* TO " + account,
-				Text: account + " has no SELECT on everything: tables it has no right on are not seen, and not compared"})
+			r.report.remark(Remark{
+				Kind: Blind, Subject: account, SQL: "GRANT SELECT ON *.* TO " + account,
+				Text: account + " has no SELECT on everything: tables it has no right on are not seen, and not compared",
+			})
 		case revoked != "":
 			r.report.remark(Remark{Kind: Blind, Subject: account, Text: account + " was denied " + revoked + ": what lies there is not compared"})
 		}
@@ -262,12 +265,7 @@ func (r *run) fullImages(ctx context.Context) bool {
 }
 
 func contains(all []string, one string) bool {
-	for _, s := range all {
-		if s == one {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(all, one)
 }
 
 // tell calls Progress, at most once a second unless it is now.

@@ -3,6 +3,7 @@ package consistency
 import (
 	"database/sql/driver"
 	"errors"
+	"slices"
 
 	"github.com/perdure/perdure/internal/mysql"
 )
@@ -18,12 +19,7 @@ func lost(err error) bool { return err != nil && mysql.Number(err) == 0 }
 
 func number(err error, numbers ...int) bool {
 	n := mysql.Number(err)
-	for _, one := range numbers {
-		if n == one {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(numbers, n)
 }
 
 // slow: the server ended the statement at its time limit.

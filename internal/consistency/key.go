@@ -186,8 +186,8 @@ func (t *table) scanKey(row []string) (key, error) {
 
 // labelsOf reads the labels of a COLUMN_TYPE such as enum('a','it”s').
 func labelsOf(full string) ([]string, error) {
-	list, ok := strings.CutPrefix(full, "enum(")
-	if list, ok = strings.CutSuffix(list, ")"); !ok {
+	list, ok := strings.CutSuffix(strings.TrimPrefix(full, "enum("), ")")
+	if !ok {
 		return nil, errors.New("not an ENUM: " + full)
 	}
 	var out []string

@@ -222,8 +222,10 @@ func (s *scan) judge(ctx context.Context, c *suspect) error {
 			return err
 		}
 		s.undecided++
-		s.report.remark(Remark{Kind: Undecided, Subject: s.table.String(), SQL: s.look(c.key),
-			Text: fmt.Sprintf("the row of %s with %s was never seen the same on all members, and changes too fast, or a member is too late, to prove a difference", s.table, s.condition(c.key))})
+		s.report.remark(Remark{
+			Kind: Undecided, Subject: s.table.String(), SQL: s.look(c.key),
+			Text: fmt.Sprintf("the row of %s with %s was never seen the same on all members, and changes too fast, or a member is too late, to prove a difference", s.table, s.condition(c.key)),
+		})
 	}
 	return nil
 }
@@ -270,7 +272,9 @@ func (s *scan) reportRow(k key, readings []reading) {
 	s.report.differs(d)
 	if s.found++; s.found >= s.cfg.MaxRows {
 		s.full = true
-		s.report.remark(Remark{Kind: Incomplete, Subject: s.table.String(),
-			Text: fmt.Sprintf("%d rows of %s differ up to %s; the rest of the table was not compared", s.found, s.table, d.Key)})
+		s.report.remark(Remark{
+			Kind: Incomplete, Subject: s.table.String(),
+			Text: fmt.Sprintf("%d rows of %s differ up to %s; the rest of the table was not compared", s.found, s.table, d.Key),
+		})
 	}
 }

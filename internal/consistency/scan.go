@@ -50,8 +50,10 @@ func (r *run) table(ctx context.Context, t tableName) error {
 			}
 		case busy(err):
 		case denied(err):
-			r.report.remark(Remark{Kind: Denied, Subject: t.String(), Text: fmt.Sprintf("%s could not be read: %v", t, err),
-				SQL: "GRANT SELECT ON " + t.quoted() + " TO the account of the audit"})
+			r.report.remark(Remark{
+				Kind: Denied, Subject: t.String(), Text: fmt.Sprintf("%s could not be read: %v", t, err),
+				SQL: "GRANT SELECT ON " + t.quoted() + " TO the account of the audit",
+			})
 			return nil
 		case lost(err):
 			if e := r.members(ctx); e != nil {

@@ -22,7 +22,8 @@ func TestErrorsOfAServerAreSortedByWhatToDo(t *testing.T) {
 	root := m.Root(t)
 	exec := func(db interface {
 		ExecContext(context.Context, string, ...any) (sql.Result, error)
-	}, q string) error {
+	}, q string,
+	) error {
 		_, err := db.ExecContext(t.Context(), q)
 		return err
 	}

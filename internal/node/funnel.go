@@ -125,7 +125,7 @@ func (n *Node) retract(f *route.Funnel) {
 		if i == 19 {
 			n.log.Warn("the end of a change of schema could not be told; other nodes find out by its lock", "err", err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond) // bounded: twenty tries
 	}
 }
 

@@ -104,8 +104,7 @@ func (s *session) find(svc route.Service) error {
 // reason is what a client is told about a member that does not let us in. What
 // the network says is for the log: the client may be a stranger.
 func reason(m *route.Member, err error) string {
-	var cert *tls.CertificateVerificationError
-	if errors.As(err, &cert) {
+	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "the certificate of member " + m.Name + " is not trusted: " + cert.Err.Error()
 	}
 	return "members do not let us in"
@@ -138,8 +137,7 @@ func (s *session) waitPlan(plan *route.Plan, deadline time.Time, at time.Duratio
 // final decides about a failed attempt to get a connection: what it returns is
 // the client's, nil means that another attempt may succeed.
 func (s *session) final(err error, m *route.Member) error {
-	var e *wire.ServerError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*wire.ServerError](err); ok {
 		switch e.Code {
 		case 1045, 1698, 3118, 3955, 1862, 1820: // the account is not let in
 			s.p.creds.forget(s.user)
@@ -331,7 +329,7 @@ func (s *session) attach(plan *route.Plan, m *route.Member, svc route.Service) e
 		User: s.user, Password: s.cred.password, Schema: s.st.schema, Caps: s.caps,
 		Collation: s.collation, Attrs: s.attrs,
 	}
-	b, _, err := st.dial(s, m, in, s.key)
+	b, err := st.dial(s, m, in, s.key)
 	if err != nil {
 		return err
 	}

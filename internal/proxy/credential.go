@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,10 +71,8 @@ func (c *credentials) keep(n *credential) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	list := c.known[n.user]
-	for _, k := range list {
-		if k == n {
-			return
-		}
+	if slices.Contains(list, n) {
+		return
 	}
 	if len(list) >= 2 {
 		list = list[1:]

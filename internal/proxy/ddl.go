@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,8 +65,8 @@ func (s *session) schemaTurn(r *request) error {
 func (s *session) schemaGate(r *request) (open func(), err error) {
 	var undo []func()
 	open = func() {
-		for i := len(undo) - 1; i >= 0; i-- {
-			undo[i]()
+		for _, back := range slices.Backward(undo) {
+			back()
 		}
 	}
 	defer func() {
@@ -290,7 +291,7 @@ func (s *session) endThread(b *backend) {
 		if errors.As(err, &e) && e.Code == 1094 || !s.member(b.seat.name) {
 			return // there is no such thread
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond) // ends when the member is out of the group
 	}
 }
 
@@ -305,7 +306,7 @@ func (s *session) executed(name string) (gtid string, ok bool) {
 		if !s.member(name) {
 			return "", false
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond) // ends when the member is out of the group
 	}
 }
 

@@ -37,8 +37,10 @@ func TestRandomCommandsGetTheSameBytesDirectlyAndThroughTheProxy(t *testing.T) {
 			root *sql.DB
 			mode Mode
 		}{
-			{"connection", plain, plainRoot, ReadWrite}, {"split", plain, plainRoot, Split},
-			{"transaction", shared, sharedRoot, ReadWrite}, {"transaction split", shared, sharedRoot, Split},
+			{"connection", plain, plainRoot, ReadWrite},
+			{"split", plain, plainRoot, Split},
+			{"transaction", shared, sharedRoot, ReadWrite},
+			{"transaction split", shared, sharedRoot, Split},
 		} {
 			want := play(t, way.root, way.r.members[0].Address(), seed, nil)
 			got := play(t, way.root, way.r.proxy.Addr(way.mode).String(), seed, want)

@@ -43,8 +43,7 @@ func as(user, password string) func(*driver.Config) {
 }
 
 func code(err error) uint16 {
-	var e *driver.MySQLError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*driver.MySQLError](err); ok {
 		return e.Number
 	}
 	return 0

@@ -119,9 +119,14 @@ func group(t testing.TB, n int, change ...func(*Config)) *rig {
 	r.open = open
 	r.settings = func(i int) [][2]string {
 		return [][2]string{
-			{"group_name", "5ca1ab1e-0000-4000-8000-0000000000aa"}, {"local_address", locals[i]}, {"member_expel_timeout", "0"},
-			{"group_seeds", strings.Join(locals, ",")}, {"single_primary_mode", "OFF"},
-			{"enforce_update_everywhere_checks", "ON"}, {"start_on_boot", "OFF"}, {"recovery_get_public_key", "ON"},
+			{"group_name", "5ca1ab1e-0000-4000-8000-0000000000aa"},
+			{"local_address", locals[i]},
+			{"member_expel_timeout", "0"},
+			{"group_seeds", strings.Join(locals, ",")},
+			{"single_primary_mode", "OFF"},
+			{"enforce_update_everywhere_checks", "ON"},
+			{"start_on_boot", "OFF"},
+			{"recovery_get_public_key", "ON"},
 		}
 	}
 	var instances []topology.Instance

@@ -264,7 +264,7 @@ func (s *session) passThrough(seq *byte) error {
 		},
 	}
 	st := s.p.seat(m.Name)
-	b, _, err := st.dial(s, m, in, key{user: s.user, caps: s.caps & wire.Shaping, collation: s.collation})
+	b, err := st.dial(s, m, in, key{user: s.user, caps: s.caps & wire.Shaping, collation: s.collation})
 	if err != nil {
 		return err
 	}

@@ -15,9 +15,6 @@ import (
 	"github.com/perdure/perdure/internal/mysql/mysqld"
 )
 
-// where tells which member a session sits on.
-func where(t testing.TB, c querier) string { return ask(t, c, "SELECT @@server_uuid") }
-
 func (r *rig) memberOf(t testing.TB, uuid string) (name string, at int) {
 	t.Helper()
 	for i, m := range r.members {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,7 +34,6 @@ type backend struct {
 	// owner and version are whose state it has, and which.
 	owner   *session
 	version uint64
-	goodSet string       // the SET text that last succeeded after a reset
 	rested  atomic.Int64 // clock when it became idle
 	busy    atomic.Bool
 	listed  atomic.Bool // it is in its pool's idle list
@@ -90,8 +90,7 @@ func (st *seat) take(k key, bare bool) *backend {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	list := st.idle[k]
-	for i := len(list) - 1; i >= 0; i-- {
-		b := list[i]
+	for i, b := range slices.Backward(list) {
 		// Nothing of it may be looked at before it is ours: its last session may
 		// be taking it again right now.
 		mine := b.busy.CompareAndSwap(false, true)
@@ -247,11 +246,11 @@ func (st *seat) prune(all bool) {
 }
 
 // dial opens a connection to m and signs in. Relay may be nil.
-func (st *seat) dial(s *session, m *route.Member, in *wire.SignIn, k key) (*backend, *wire.Server, error) {
+func (st *seat) dial(s *session, m *route.Member, in *wire.SignIn, k key) (*backend, error) {
 	if err := st.reserve(s); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	b, srv, err := st.connect(s, m, in, k)
+	b, _, err := st.connect(s, m, in, k)
 	if err != nil {
 		st.fails.Add(1)
 		st.mu.Lock()
@@ -260,11 +259,11 @@ func (st *seat) dial(s *session, m *route.Member, in *wire.SignIn, k key) (*back
 		if st.waiters.Load() > 0 {
 			st.wake()
 		}
-		return nil, nil, err
+		return nil, err
 	}
 	st.dials.Add(1)
 	m.Trust()
-	return b, srv, nil
+	return b, nil
 }
 
 func (st *seat) connect(s *session, m *route.Member, in *wire.SignIn, k key) (*backend, *wire.Server, error) {

@@ -42,7 +42,6 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	sessions map[uint32]*session
-	clients  int
 	drains   map[string]time.Time
 	tasks    sync.WaitGroup
 	bound    []net.Listener
@@ -70,7 +69,7 @@ func New(cfg Config) (*Proxy, error) {
 	for i := range p.cfg.Listeners {
 		l := &p.cfg.Listeners[i]
 		if l.Listening == nil {
-			if l.Listening, err = net.Listen(network(l.Address), l.Address); err != nil {
+			if l.Listening, err = (&net.ListenConfig{}).Listen(context.Background(), network(l.Address), l.Address); err != nil {
 				for _, n := range p.bound {
 					_ = n.Close()
 				}
@@ -109,7 +108,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	<-ctx.Done()
 	p.leaving.Store(true)
 	if p.cfg.LeaveDelay > 0 {
-		time.Sleep(p.cfg.LeaveDelay) // the balancers in front need this long to see it
+		<-time.After(p.cfg.LeaveDelay) // the balancers in front need this long to see it
 	}
 	for _, n := range p.bound {
 		_ = n.Close()
@@ -163,7 +162,7 @@ func (p *Proxy) accept(l *Listener) {
 				return
 			}
 			p.log.Warn("accept failed", "listener", string(l.Mode), "err", err)
-			time.Sleep(10 * time.Millisecond) // out of files, most likely: let some go
+			<-time.After(10 * time.Millisecond) // out of files, most likely: let some go
 			continue
 		}
 		p.tasks.Go(func() { p.welcome(l, nc) })

@@ -122,6 +122,9 @@ func (l *soak) judge(t *testing.T, what string, root *sql.DB) (rolled, unknown i
 			}
 			there[id] = true
 		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
 		for id := range l.acked {
 			if !there[id] {
 				return false

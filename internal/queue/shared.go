@@ -229,8 +229,10 @@ func (s *Service) AcceptLoss(ctx context.Context, c Caller, lost string) error {
 	case d.Generation == "" || d.Generation == now:
 		return problem(http.StatusConflict, "nothing-lost", "the log is the one that was applied from before (generation %s): nothing was changed", now)
 	case lost != d.Generation:
-		return &Problem{Kind: "name-the-loss", Status: http.StatusConflict, Detail: "the generation that is lost has to be named; nothing was changed",
-			Hint: "see `perdure queue status` which one it is; what was accepted into it and not applied is given up"}
+		return &Problem{
+			Kind: "name-the-loss", Status: http.StatusConflict, Detail: "the generation that is lost has to be named; nothing was changed",
+			Hint: "see `perdure queue status` which one it is; what was accepted into it and not applied is given up",
+		}
 	}
 	t, err := s.route.Writer(ctx)
 	if err != nil {

@@ -140,5 +140,3 @@ type held struct {
 	rev  state.Revision
 	busy bool // an attempt is under way
 }
-
-func (t *held) waits() bool { return t.State == Waiting && !t.busy }

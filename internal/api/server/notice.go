@@ -34,7 +34,8 @@ func (s *Server) noticeRoutes() {
 	huma.Get(s.huma, "/v1/alarms", list(s.Alarms.List), doc("list-alarms", "Where all alarms stand, the worst first", access.Viewer))
 	huma.Get(s.huma, "/v1/alarms/history", func(ctx context.Context, in *struct {
 		Limit int `query:"limit" default:"100" minimum:"1" maximum:"1000"`
-	}) (*struct{ Body []alarm.Entry }, error) {
+	},
+	) (*struct{ Body []alarm.Entry }, error) {
 		all, err := s.Alarms.History(ctx, in.Limit)
 		return &struct{ Body []alarm.Entry }{all}, answer(err)
 	}, doc("alarm-history", "The newest changes of alarms", access.Viewer))
@@ -66,7 +67,8 @@ func (s *Server) ruleRoutes() {
 	}, doc("test-rules", "What every rule would do with an event; nothing is done", access.Viewer))
 	huma.Post(s.huma, "/v1/notify/{channel}/test", func(ctx context.Context, in *struct {
 		Channel string `path:"channel"`
-	}) (*struct{ Body rule.Tested }, error) {
+	},
+	) (*struct{ Body rule.Tested }, error) {
 		t, err := s.Rules.Test(ctx, in.Channel, who(ctx).Name)
 		if err != nil {
 			return nil, huma.Error404NotFound(err.Error())
@@ -76,7 +78,8 @@ func (s *Server) ruleRoutes() {
 	huma.Post(s.huma, "/v1/hooks/{hook}/rehearse", func(ctx context.Context, in *struct {
 		Hook string `path:"hook"`
 		Body api.TestRules
-	}) (*struct{ Body hook.Rehearsal }, error) {
+	},
+	) (*struct{ Body hook.Rehearsal }, error) {
 		h := s.Hooks[in.Hook]
 		if h == nil {
 			return nil, huma.Error404NotFound("there is no hook " + in.Hook)
@@ -88,14 +91,16 @@ func (s *Server) ruleRoutes() {
 		Target string `query:"target" doc:"notify/NAME or hook/NAME."`
 		State  string `query:"state" doc:"waiting, done, skipped or dead."`
 		Limit  int    `query:"limit" default:"50" minimum:"1" maximum:"1000"`
-	}) (*struct{ Body []rule.Task }, error) {
+	},
+	) (*struct{ Body []rule.Task }, error) {
 		all, err := s.Rules.Tasks(ctx, in.Target, rule.State(in.State), in.Limit)
 		return &struct{ Body []rule.Task }{all}, answer(err)
 	}, doc("list-deliveries", "Messages and hook runs with their attempts, the newest first", access.Viewer))
 	huma.Post(s.huma, "/v1/deliveries/{id}/{verb}", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Verb string `path:"verb" enum:"redrive,discard"`
-	}) (*struct{}, error) {
+	},
+	) (*struct{}, error) {
 		do := s.Rules.Redrive
 		if in.Verb == "discard" {
 			do = s.Rules.Discard
@@ -119,7 +124,8 @@ func (s *Server) ruleRoutes() {
 	}, doc("silence", "Keep messages about some events back for a time", access.Operator))
 	huma.Delete(s.huma, "/v1/silences/{id}", func(ctx context.Context, in *struct {
 		ID string `path:"id"`
-	}) (*struct{}, error) {
+	},
+	) (*struct{}, error) {
 		if err := s.Rules.Unsilence(ctx, in.ID, who(ctx).Name); err != nil {
 			return nil, huma.Error404NotFound(err.Error())
 		}

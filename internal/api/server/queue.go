@@ -47,7 +47,8 @@ func (s *Server) queueRoutes() {
 	huma.Get(s.huma, "/v1/dead-letters", withQueue(s, func(ctx context.Context, in *struct {
 		Limit  int       `query:"limit" default:"100" minimum:"1" maximum:"1000"`
 		Before time.Time `query:"before" doc:"Only letters that died before."`
-	}) ([]queue.DeadLetter, error) {
+	},
+	) ([]queue.DeadLetter, error) {
 		before := in.Before
 		if before.IsZero() {
 			before = time.Now().Add(time.Hour)
@@ -64,7 +65,8 @@ func (s *Server) queueRoutes() {
 	huma.Post(s.huma, "/v1/dead-letters/{id}/retry", withQueue(s, func(ctx context.Context, in *struct {
 		which
 		Body api.RetryDeadLetter
-	}) (queue.Receipt, error) {
+	},
+	) (queue.Receipt, error) {
 		id, err := queue.ParseID(in.ID)
 		if err != nil {
 			return queue.Receipt{}, huma.Error422UnprocessableEntity(err.Error())

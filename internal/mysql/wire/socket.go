@@ -100,6 +100,7 @@ func (s *socket) asking(fd uintptr) bool {
 func (t *transfer) try(call, fd uintptr) bool {
 	left := t.p[t.n:]
 	for {
+		//nolint:gosec // the pattern that package unsafe allows: converted in the call's argument list
 		n, _, errno := syscall.RawSyscall(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(left))), uintptr(len(left)))
 		switch errno {
 		case 0:

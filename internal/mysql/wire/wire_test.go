@@ -158,7 +158,7 @@ func FuzzTracker(f *testing.F) {
 }
 
 func FuzzPackets(f *testing.F) {
-	f.Add([]byte("\x00\x00\x00\x02\x00\x00\x00"), uint32(ClientSessionTrack))
+	f.Add([]byte("\x00\x00\x00\x02\x00\x00\x00"), ClientSessionTrack)
 	f.Add(AppendGreeting(nil, &Greeting{Version: "9", Nonce: NewNonce(), Plugin: PluginNative}), uint32(0))
 	f.Add(AppendResponse(nil, &Response{Caps: ClientProtocol41 | ClientPluginAuthLenEnc, User: "u"}), uint32(1))
 	f.Add([]byte{1, 1, 0, 1, 0xfe, 0, 1, 'a', 1, 'b', 'S'}, ClientQueryAttributes)
