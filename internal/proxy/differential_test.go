@@ -111,6 +111,8 @@ func play(t *testing.T, root *sql.DB, addr string, seed uint64, want []step) (go
 			// Ids are the server's business; only what they name has to be the same.
 			g.stmts = append(g.stmts, prepared{id: binary.LittleEndian.Uint32(answer[5:]), at: i, params: int(binary.LittleEndian.Uint16(answer[11:])), reads: strings.HasPrefix(name, "prepare SELECT")})
 			clear(answer[5:9])
+		case caps&wire.ClientSessionTrack != 0 && strings.Contains(name, "START TRANSACTION READ ONLY"):
+			answer = nil // servers say at times that something changed, and then nothing
 		case bytes.Contains(answer, []byte("has no open cursor")):
 			answer = nil // it names the id
 		}

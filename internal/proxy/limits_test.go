@@ -282,7 +282,10 @@ func TestMoreClientsThanConnectionsTakeTurns(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if open := r.proxy.seat("m1").open; open > 4 {
-		t.Error(open, "connections are open")
+	st := r.proxy.seat("m1")
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.open > 4 {
+		t.Error(st.open, "connections are open")
 	}
 }
