@@ -113,6 +113,8 @@ func play(t *testing.T, root *sql.DB, addr string, seed uint64, want []step) (go
 			clear(answer[5:9])
 		case caps&wire.ClientSessionTrack != 0 && strings.Contains(name, "START TRANSACTION READ ONLY"):
 			answer = nil // servers say at times that something changed, and then nothing
+		case shape == wire.ShapeOK && answer[4] == 0 && (name == "ping" || strings.HasPrefix(name, "reset ")):
+			answer = nil // what the server had left to tell about the statement before
 		case bytes.Contains(answer, []byte("has no open cursor")):
 			answer = nil // it names the id
 		}

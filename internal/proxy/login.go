@@ -320,7 +320,8 @@ func (s *session) dropAll() {
 		}
 	}
 	s.lent = [2]*backend{}
-	s.st = state{multi: -1, version: s.st.version + 1}
+	// Signing in anew does not undo COM_SET_OPTION.
+	s.st = state{multi: s.st.multi, version: s.st.version + 1}
 	s.pins.store(0)
 	clear(s.stmts)
 	s.cursors, s.nextStmt = 0, 0

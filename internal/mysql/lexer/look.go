@@ -238,6 +238,13 @@ func mark(w []byte) Flags {
 		if string(w) == "INTO" {
 			return Into
 		}
+		if string(w) == "IDENTITY" { // @@identity; a column of that name loses little
+			return LastID
+		}
+	case 'L':
+		if string(w) == "LAST_INSERT_ID" {
+			return LastID
+		}
 	}
 	return 0
 }
