@@ -193,7 +193,9 @@ func (s *Server) writing(ctx context.Context, do func() error) error {
 	}
 	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), CallLimit)
 	defer cancel()
-	if e := s.exec(back, "close it again", "SET GLOBAL super_read_only = ON"); err == nil {
+	// A server that went away meanwhile, as one does after a clone, comes back
+	// read-only: its configuration says so.
+	if e := s.exec(back, "close it again", "SET GLOBAL super_read_only = ON"); err == nil && !broken(e) {
 		err = e
 	}
 	return err
