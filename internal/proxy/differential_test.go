@@ -113,6 +113,8 @@ func play(t *testing.T, root *sql.DB, addr string, seed uint64, want []step) (go
 			clear(answer[5:9])
 		case caps&wire.ClientSessionTrack != 0 && strings.Contains(name, "START TRANSACTION READ ONLY"):
 			answer = nil // servers say at times that something changed, and then nothing
+		case shape == wire.ShapeExecute && answer[4] == 0 && caps&wire.ClientSessionTrack != 0:
+			answer = nil // it names the schema again if that was another when it was prepared
 		case shape == wire.ShapeOK && answer[4] == 0 && (name == "ping" || strings.HasPrefix(name, "reset ")):
 			answer = nil // what the server had left to tell about the statement before
 		case bytes.Contains(answer, []byte("has no open cursor")):
@@ -158,7 +160,7 @@ const foundRows, rowCount = "SELECT FOUND_ROWS()", "SELECT ROW_COUNT()"
 
 var queries = []string{
 	"SELECT 1", "SELECT id, v FROM t ORDER BY id", "SELECT * FROM nowhere", "SELEC 1", "INSERT INTO t (v) VALUES ('x'),('y')",
-	"INSERT INTO t (id, v) VALUES (1000 + FLOOR(0), 'e') ON DUPLICATE KEY UPDATE v='f'", "UPDATE t SET v = CONCAT(v, '.') WHERE id < 3",
+	"INSERT INTO t (v) VALUES ('e') ON DUPLICATE KEY UPDATE v='f'", "UPDATE t SET v = CONCAT(v, '.') WHERE id < 3",
 	"DELETE FROM t WHERE id > 6", "SELECT LAST_INSERT_ID()", "SELECT ROW_COUNT()", "SHOW WARNINGS", "SELECT 1/0", "SELECT CAST('a' AS SIGNED)",
 	"SET @a = 5", "SET @b = CONCAT('p', 'q'), @c = 1.5", "SELECT @a, @b, @c, @d", "SELECT @d := 7", "SELECT v INTO @e FROM t WHERE id = 1", "SELECT @e",
 	"SET SESSION sql_mode = ''", "SET sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'", "SELECT @@sql_mode", "SET NAMES latin1", "SET NAMES utf8mb4 COLLATE utf8mb4_bin",

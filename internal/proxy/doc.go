@@ -96,7 +96,10 @@
 // # Pooling
 //
 // FOUND_ROWS() and ROW_COUNT() are about the statement directly before; what an
-// earlier one left may be on another connection by then.
+// earlier one left may be on another connection by then. An INSERT that names its
+// own id is reported like one that was given it, so that LAST_INSERT_ID() elsewhere
+// than on the connection that ran it is that id. A statement that is prepared again
+// has the lengths of the character set of that moment.
 //
 // Connections are shared by sessions with the same user, secret, capabilities
 // that shape the protocol, collation and connection attributes. With
