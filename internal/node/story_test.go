@@ -507,6 +507,18 @@ func outageUnderWrites(t *testing.T, l *life) {
 	up := time.Since(began)
 	l.node.until(t, 20*time.Second, "all answer", func(v *topology.View) bool { return len(v.In(topology.Offline)) == 3 })
 	o, err = l.node.Client.Group(t.Context(), "start", api.Ask{})
+	if p, ok := errors.AsType[*client.Problem](err); ok && p.Refused && strings.Contains(p.Detail, "no member holds everything: m") {
+		// Killed in the same instant, one member may have committed what the others
+		// had agreed on and not yet written down, while they wrote what it had not.
+		// Nobody can choose but a human: what is refused is named, one by one.
+		_, rest, _ := strings.Cut(p.Detail, "no member holds everything: ")
+		name, what, _ := strings.Cut(rest, " alone has ")
+		t.Logf("refused, as it must be: %s alone has %s", name, what)
+		says(t, p.Detail, " alone has ", "Nothing was changed")
+		o, err = l.node.Client.Group(t.Context(), "start", api.Ask{CloneOver: []string{name}})
+		l.node.done(t, o, err)
+		return
+	}
 	o = l.node.done(t, o, err)
 	t.Logf("%s: servers up after %.1f s, the group whole after %.1f s, %d rows acknowledged before", o.Title, up.Seconds(), time.Since(began).Seconds(), len(w.acked()))
 	sameEverywhere(t, l.three, w.acked())
