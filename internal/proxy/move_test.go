@@ -38,7 +38,13 @@ func TestASessionKeepsItsStateWhenItsMemberIsDrained(t *testing.T) {
 					"CREATE DATABASE IF NOT EXISTS other", "CREATE ROLE IF NOT EXISTS boss", "GRANT boss TO "+testUser,
 					"USE other", "SET SESSION sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES'", "SET NAMES latin1 COLLATE latin1_german1_ci",
 					"SET @a = 5, @b = 'it''s'", "SET @c = CONCAT('x', 'ü'), @d = 1.50, @e = 2e0, @f = NULL", "SET time_zone='+03:00'",
-					"SET ROLE boss", "INSERT INTO test.t (v) VALUES ('one')")
+					"SET ROLE boss", "INSERT INTO test.t (v) VALUES ('one')", "CREATE TABLE IF NOT EXISTS test.here (v INT PRIMARY KEY)", "USE test")
+				// Prepared in one schema, run in another: its names stay those of the first.
+				away, err := c.PrepareContext(ctx, "SELECT COUNT(*) FROM here")
+				if err != nil {
+					t.Fatal(err)
+				}
+				exec(t, c, "USE other")
 				st, err := c.PrepareContext(ctx, "SELECT CONCAT(?, v) FROM test.t WHERE id = LAST_INSERT_ID()")
 				if err != nil {
 					t.Fatal(err)
@@ -55,7 +61,11 @@ func TestASessionKeepsItsStateWhenItsMemberIsDrained(t *testing.T) {
 					if err := st.QueryRowContext(ctx, "<").Scan(&v); err != nil {
 						t.Fatal(err)
 					}
-					return strings.Join(append(out, v), "\n")
+					var n string
+					if err := away.QueryRowContext(ctx).Scan(&n); err != nil {
+						t.Fatal(err)
+					}
+					return strings.Join(append(out, v, n), "\n")
 				}
 				before := all()
 				home := ask(t, c, "SELECT @@server_uuid FOR UPDATE")

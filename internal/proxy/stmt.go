@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -14,6 +15,7 @@ import (
 type statement struct {
 	id     uint32
 	text   []byte
+	schema string // the one in use when it was prepared: its names are looked up there
 	look   lexer.Stmt
 	params int
 	types  []byte // the parameter types sent last, for members that missed them
@@ -45,7 +47,7 @@ func (s *session) prepare(r *request) error {
 func (s *session) prepared(r *request, p []byte) {
 	s.nextStmt++
 	ps := &statement{
-		id: s.nextStmt, text: append([]byte(nil), r.bytes[5:]...),
+		id: s.nextStmt, text: append([]byte(nil), r.bytes[5:]...), schema: s.st.schema,
 		params: int(binary.LittleEndian.Uint16(p[7:])),
 	}
 	ps.look = lexer.Look(ps.text, s.status&wire.StatusNoBackslashEscapes != 0)
@@ -130,13 +132,24 @@ func splice(req []byte, at int, types []byte) []byte {
 // reprepare prepares a statement on a connection that does not know it.
 func (s *session) reprepare(ps *statement, at *place) error {
 	b := s.b
-	s.out = wire.AppendCommand(s.out[:0], wire.ComStmtPrepare, ps.text)
-	if len(s.pending) > 0 {
-		s.out = append(s.pending, s.out...)
-		s.pending = nil
+	there := ps.schema != "" && ps.schema != s.st.schema && s.st.schema != ""
+	s.out = append(s.out[:0], s.pending...)
+	s.pending = s.pending[:0]
+	if there {
+		s.out = wire.AppendCommand(s.out, wire.ComInitDB, ps.schema)
+	}
+	s.out = wire.AppendCommand(s.out, wire.ComStmtPrepare, ps.text)
+	if there {
+		s.out = wire.AppendCommand(s.out, wire.ComInitDB, s.st.schema)
 	}
 	if err := b.conn.Write(s.out); err != nil {
 		return err
+	}
+	var e *wire.ServerError
+	if there {
+		if _, err := b.conn.ReadAnswer(b.caps, maxSmall); err != nil && !errors.As(err, &e) {
+			return err
+		}
 	}
 	var t wire.Tracker
 	t.Begin(wire.ShapePrepare, b.caps)
@@ -160,6 +173,14 @@ func (s *session) reprepare(ps *statement, at *place) error {
 		}
 	}
 	s.p.m.prepares.Add(1)
+	if there {
+		if _, err := b.conn.ReadAnswer(b.caps, maxSmall); err != nil {
+			return err
+		}
+	}
+	if e != nil {
+		return e // that schema is gone
+	}
 	return failed
 }
 
