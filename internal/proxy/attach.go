@@ -360,7 +360,10 @@ func (s *session) restore(b *backend) error {
 	own := b.owner == s
 	clean := b.fresh && b.owner == nil
 	wait := len(s.st.gtid) > 0 && s.st.wrote != b.seat.name && b.gtid != string(s.st.gtid)
-	if own && b.version == s.st.version && !wait && b.schema == s.st.schema {
+	// A plain read on a reader does not ask for the last insert id; it is spared
+	// the round trip.
+	told := b.lastID == s.st.lastID || s.svc == route.Read && s.req.st.Kind == lexer.Read
+	if own && b.version == s.st.version && told && !wait && b.schema == s.st.schema {
 		return nil
 	}
 	out, answers := s.out[:0], 0
@@ -376,7 +379,8 @@ func (s *session) restore(b *backend) error {
 		out = wire.AppendCommand(out, wire.ComInitDB, s.st.schema)
 		answers++
 	}
-	if !clean || s.st.version != 0 || s.st.lastID != 0 {
+	if !clean || s.st.version != 0 || s.st.lastID != b.lastID {
+		b.lastID = s.st.lastID
 		text := s.st.setText(nil, b.seat.base(s.collation))
 		out = wire.AppendQuery(out, b.caps, text)
 		answers++

@@ -34,6 +34,7 @@ type backend struct {
 	// owner and version are whose state it has, and which.
 	owner   *session
 	version uint64
+	lastID  uint64       // as its owner was told
 	rested  atomic.Int64 // clock when it became idle
 	busy    atomic.Bool
 	listed  atomic.Bool // it is in its pool's idle list

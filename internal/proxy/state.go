@@ -262,7 +262,7 @@ func keepDefault(kind byte, item []byte) bool {
 // true if the server reported a change without naming it.
 func (s *session) observe(ok *wire.OK) (unnamed bool) {
 	if ok.InsertID != 0 {
-		s.st.lastID = ok.InsertID
+		s.st.lastID, s.b.lastID = ok.InsertID, ok.InsertID
 	}
 	if ok.Tracks == nil {
 		return false
