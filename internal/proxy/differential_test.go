@@ -146,8 +146,8 @@ func play(t *testing.T, root *sql.DB, addr string, seed uint64, want []step) (go
 func plainEnd(t *testing.T, answer []byte, caps uint32, schema bool) []byte {
 	t.Helper()
 	const changed = 0x4000
-	at, size := 0, 0
-	for size = 0; at < len(answer); at += 4 + size {
+	at := 0
+	for size := 0; at < len(answer); at += 4 + size {
 		size = int(answer[at]) | int(answer[at+1])<<8 | int(answer[at+2])<<16
 		if at+4+size == len(answer) {
 			break
