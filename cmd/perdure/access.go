@@ -2,7 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/internal/api"
+	"github.com/perdure/perdure/internal/auditlog"
 	"github.com/perdure/perdure/internal/client"
 )
 
@@ -42,6 +47,7 @@ func (c *cli) token() *cobra.Command {
 	f.StringSliceVar(&t.Operations, "operation", nil, "for writers: `NAME` of a write operation it may use (default: all)")
 	f.BoolVar(&t.SQL, "sql", false, "for writers: it may hand in statements of its own")
 	f.IntVar(&t.Rate, "rate", 0, "for writers: writes a second (default: no limit)")
+	f.StringSliceVar(&t.Only, "only", nil, "`PART` of the API it may use, such as queue or events: the word after /v1/ (default: all its role may)")
 	cmd.AddCommand(create,
 		&cobra.Command{
 			Use: "list", Short: "List the tokens", Args: cobra.NoArgs,
@@ -53,13 +59,13 @@ func (c *cli) token() *cobra.Command {
 				if done, err := c.printed(cmd.OutOrStdout(), all); done {
 					return err
 				}
-				rows := [][]string{{"NAME", "ROLE", "MADE", "BY", "EXPIRES", "OPERATIONS"}}
+				rows := [][]string{{"NAME", "ROLE", "MADE", "BY", "EXPIRES", "ONLY", "OPERATIONS"}}
 				for _, t := range all {
 					expires := "never"
 					if !t.Expires.IsZero() {
 						expires = t.Expires.Format("2006-01-02 15:04:05Z")
 					}
-					rows = append(rows, []string{t.Name, t.Role, t.Made.Format("2006-01-02 15:04:05Z"), t.By, expires, strings.Join(t.Operations, ", ")})
+					rows = append(rows, []string{t.Name, t.Role, t.Made.Format("2006-01-02 15:04:05Z"), t.By, expires, strings.Join(t.Only, ", "), strings.Join(t.Operations, ", ")})
 				}
 				table(cmd.OutOrStdout(), rows)
 				return nil
@@ -114,23 +120,95 @@ func (c *cli) audit() *cobra.Command {
 				return nil
 			}),
 		},
-		&cobra.Command{
-			Use: "verify", Short: "Check that no entry was changed, removed or reordered", Args: cobra.NoArgs,
-			RunE: c.ask(func(cmd *cobra.Command, cl *client.Client, _ []string) error {
-				v, err := cl.VerifyAudit(cmd.Context())
-				if err != nil {
-					return err
-				}
-				if done, err := c.printed(cmd.OutOrStdout(), v); done && err != nil {
-					return err
-				}
-				if v.Problem != "" {
-					return fmt.Errorf("the audit log was tampered with: %s", v.Problem)
-				}
-				_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%d entries, unbroken; newest %s\n", v.Entries, v.Newest)
-				return nil
-			}),
-		},
+		c.auditVerify(),
 	)
 	return cmd
+}
+
+// auditVerify checks the log of a node, or one that was exported.
+func (c *cli) auditVerify() *cobra.Command {
+	var export, newest string
+	cmd := &cobra.Command{
+		Use: "verify", Short: "Check that no entry was changed, removed or reordered", Args: cobra.NoArgs,
+		Long: `Exit code 1 if one was. Keep the hash it prints somewhere else: whoever can
+write the control store can make the whole log anew, and cannot make it end
+there. --newest checks that.`,
+		Example: "  perdure audit export > audit.jsonl; perdure audit verify --export audit.jsonl",
+	}
+	f := cmd.Flags()
+	f.StringVar(&export, "export", "", "check this `FILE`, which audit export wrote, and ask no node")
+	f.StringVar(&newest, "newest", "", "`HASH` of the newest entry of an earlier check: it must still be there")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		v, err := c.verified(cmd, export, newest)
+		if err != nil {
+			return err
+		}
+		if done, err := c.printed(cmd.OutOrStdout(), v); done && err != nil {
+			return err
+		}
+		if v.Problem != "" {
+			return fmt.Errorf("the audit log was tampered with: %s", v.Problem)
+		}
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%d entries, unbroken; newest %s\n", v.Entries, v.Newest)
+		return nil
+	}
+	return cmd
+}
+
+func (c *cli) verified(cmd *cobra.Command, export, newest string) (v api.AuditVerified, err error) {
+	var all []api.AuditEntry
+	if export != "" {
+		if all, err = readExport(export); err != nil {
+			return v, err
+		}
+		v.Entries = len(all)
+		if v.Newest, err = auditlog.Verify(entries(all)); err != nil {
+			v.Problem = err.Error()
+		}
+	} else {
+		cl, err := c.client()
+		if err != nil {
+			return v, err
+		}
+		defer cl.Close()
+		if v, err = cl.VerifyAudit(cmd.Context()); err != nil {
+			return v, err
+		}
+		if newest != "" {
+			if all, err = cl.Audit(cmd.Context(), 1_000_000); err != nil {
+				return v, err
+			}
+		}
+	}
+	if newest != "" && v.Problem == "" && !slices.ContainsFunc(all, func(e api.AuditEntry) bool { return e.Hash == newest }) {
+		v.Problem = "no entry has the hash " + newest + ": the log was made anew"
+	}
+	return v, nil
+}
+
+func readExport(path string) ([]api.AuditEntry, error) {
+	f, err := os.Open(path) //nolint:gosec // the user named it
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	var all []api.AuditEntry
+	for dec := json.NewDecoder(f); ; {
+		var e api.AuditEntry
+		switch err := dec.Decode(&e); {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return nil, fmt.Errorf("%s, entry %d: %w", path, len(all)+1, err)
+		}
+		all = append(all, e)
+	}
+}
+
+func entries(all []api.AuditEntry) []auditlog.Entry {
+	out := make([]auditlog.Entry, 0, len(all))
+	for _, e := range all {
+		out = append(out, auditlog.Entry(e))
+	}
+	return out
 }

@@ -56,10 +56,24 @@ type Token struct {
 	Operations []string  `json:"operations,omitempty"` // for Writer: names of write operations it may use; none means all
 	SQL        bool      `json:"sql,omitempty"`        // for Writer: may hand in statements of its own
 	Rate       int       `json:"rate,omitempty"`       // writes a second, 0 is no limit
+	Only       []string  `json:"only,omitempty"`       // parts of the API it may use; none means all its role may
 	Hash       string    `json:"hash"`
 	Made       time.Time `json:"made"`
 	By         string    `json:"by,omitempty"`
 	Expires    time.Time `json:"expires,omitzero"`
+}
+
+// Part is the part of the API a path belongs to: the word after /v1/, or the
+// first.
+func Part(path string) string {
+	path = strings.TrimPrefix(strings.TrimPrefix(path, "/"), "v1/")
+	part, _, _ := strings.Cut(path, "/")
+	return part
+}
+
+// Reaches tells whether the token is meant for a part of the API.
+func (t Token) Reaches(part string) bool {
+	return len(t.Only) == 0 || slices.Contains(t.Only, part)
 }
 
 // Tokens is the document of all tokens of a cluster.

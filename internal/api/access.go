@@ -9,6 +9,7 @@ type Token struct {
 	Operations []string  `json:"operations,omitempty" doc:"For writers: the write operations it may use. Default: all."`
 	SQL        bool      `json:"sql,omitempty" doc:"For writers: it may hand in statements of its own."`
 	Rate       int       `json:"rate,omitempty" minimum:"0" doc:"For writers: writes a second. Default: no limit."`
+	Only       []string  `json:"only,omitempty" doc:"Parts of the API it may use, such as queue or events: the word after /v1/. Default: all that its role may."`
 	Expires    time.Time `json:"expires,omitzero"`
 	Made       time.Time `json:"made,omitzero"`
 	By         string    `json:"by,omitempty"`

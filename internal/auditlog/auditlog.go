@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/perdure/perdure/internal/state"
@@ -43,10 +44,21 @@ func (e Entry) sum() string {
 
 // Log is the audit log of a cluster. It is safe for concurrent use, also from
 // several nodes.
-type Log struct{ store state.Store }
+type Log struct {
+	store  state.Store
+	failed atomic.Int64
+	told   atomic.Pointer[func(Entry)]
+}
 
 // New returns the log kept in store.
-func New(store state.Store) *Log { return &Log{store} }
+func New(store state.Store) *Log { return &Log{store: store} }
+
+// Tell has a function called with every entry that this process adds, once it
+// is in the log.
+func (l *Log) Tell(each func(Entry)) { l.told.Store(&each) }
+
+// Failures is how many entries this process could not write.
+func (l *Log) Failures() int64 { return l.failed.Load() }
 
 const (
 	prefix  = "audit/entries/"
@@ -64,12 +76,24 @@ func key(n int64) string { return fmt.Sprintf("%s%016d", prefix, n) }
 // Add appends an entry; Number, Before and Hash are filled in. The entry exists
 // when Add returns nil.
 func (l *Log) Add(ctx context.Context, e Entry) error {
+	e, err := l.add(ctx, e)
+	if err != nil {
+		l.failed.Add(1)
+		return err
+	}
+	if told := l.told.Load(); told != nil {
+		(*told)(e)
+	}
+	return nil
+}
+
+func (l *Log) add(ctx context.Context, e Entry) (Entry, error) {
 	e.At = e.At.UTC().Truncate(time.Millisecond)
 	doc := state.NewDoc[head](l.store, headKey)
 	for {
 		h, rev, err := doc.Get(ctx)
 		if err != nil {
-			return err
+			return e, err
 		}
 		e.Number, e.Before = h.Number+1, h.Hash
 		e.Hash = e.sum()
@@ -81,18 +105,18 @@ func (l *Log) Add(ctx context.Context, e Entry) error {
 		if taken {
 			other, _, err := state.NewDoc[Entry](l.store, key(e.Number)).Get(ctx)
 			if err != nil {
-				return err
+				return e, err
 			}
 			next = head{other.Number, other.Hash}
 		} else if err != nil {
-			return err
+			return e, err
 		}
 		_, err = doc.Put(ctx, next, rev, state.Fence{})
 		if err != nil && !errors.Is(err, state.ErrConflict) {
-			return err
+			return e, err
 		}
 		if !taken {
-			return nil
+			return e, nil
 		}
 	}
 }
@@ -103,16 +127,21 @@ func (l *Log) List(ctx context.Context, limit int) ([]Entry, error) {
 	return all[max(0, len(all)-limit):], err
 }
 
+// all reads the log. An entry that is not written as we write it was not
+// written by us.
 func (l *Log) all(ctx context.Context) ([]Entry, error) {
 	stored, err := l.store.List(ctx, prefix)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Entry, 0, len(stored))
-	for _, s := range stored {
+	for i, s := range stored {
 		var e Entry
 		if err := json.Unmarshal(s.Value, &e); err != nil {
-			return out, fmt.Errorf("entry %s cannot be read: %w", s.Key, err)
+			return out, fmt.Errorf("entry %d was changed: it cannot be read: %w", i+1, err)
+		}
+		if b, _ := json.Marshal(e); string(b) != string(s.Value) || s.Key != key(e.Number) {
+			return out, fmt.Errorf("entry %d was changed: it is not as the log writes entries", i+1)
 		}
 		out = append(out, e)
 	}
@@ -122,22 +151,33 @@ func (l *Log) all(ctx context.Context) ([]Entry, error) {
 // Verify reads the whole log and returns how many entries it has and the hash
 // of the newest, or what is wrong with the first bad one.
 func (l *Log) Verify(ctx context.Context) (entries int, newest string, err error) {
-	all, err := l.all(ctx)
-	if err != nil {
-		return 0, "", err
-	}
+	// The head first: what is added meanwhile lies beyond it.
 	h, _, err := state.NewDoc[head](l.store, headKey).Get(ctx)
 	if err != nil {
 		return 0, "", err
 	}
-	newest, err = verify(all)
-	if err == nil && int64(len(all)) < h.Number {
+	all, err := l.all(ctx)
+	if err != nil {
+		return len(all), "", err
+	}
+	if newest, err = Verify(all); err != nil {
+		return len(all), newest, err
+	}
+	switch {
+	case int64(len(all)) < h.Number:
 		err = fmt.Errorf("the log ends at entry %d and should have %d: the newest were removed", len(all), h.Number)
+	case h.Number == 0 && len(all) > 1:
+		err = errors.New("the note of the newest entry is gone")
+	case h.Number > 0 && all[h.Number-1].Hash != h.Hash:
+		err = fmt.Errorf("entry %d was changed: it is not the one that was noted as the newest", h.Number)
 	}
 	return len(all), newest, err
 }
 
-func verify(all []Entry) (newest string, err error) {
+// Verify checks a whole log, such as one that was exported: from its first
+// entry on, in order. It returns the hash of the newest entry, or what is wrong
+// with the first bad one.
+func Verify(all []Entry) (newest string, err error) {
 	for i, e := range all {
 		switch {
 		case e.Number != int64(i+1):

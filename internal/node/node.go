@@ -136,7 +136,7 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	metrics := prometheus.NewRegistry()
-	if err := n.openNotice(metrics); err != nil {
+	if err := n.openNotice(metrics, o.Version); err != nil {
 		return nil, err
 	}
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), n.watch)
@@ -152,6 +152,7 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 		Events: n.notice.events, Alarms: n.notice.alarms, Rules: n.notice.rules, Hooks: n.notice.hooks,
 		Metrics: metrics, Log: n.log.With("part", "api"),
 	})
+	metrics.MustRegister(n.api)
 	return n, nil
 }
 

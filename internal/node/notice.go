@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,11 +34,11 @@ type notice struct {
 	alarms *alarm.Alarms
 	rules  *rule.Rules
 	hooks  map[string]*hook.Hook
-	last   alarm.Facts // as last read; only the evaluation touches it
+	last   atomic.Pointer[alarm.Facts] // as last read
 }
 
 // openNotice makes the parts. It touches no store.
-func (n *Node) openNotice(metrics *prometheus.Registry) error {
+func (n *Node) openNotice(metrics *prometheus.Registry, version string) error {
 	f := n.file
 	replicas := f.Streams.Replicas
 	if replicas == 0 && len(f.Streams.Peers) > 0 {
@@ -80,7 +81,7 @@ func (n *Node) openNotice(metrics *prometheus.Registry) error {
 	if err != nil {
 		return err
 	}
-	metrics.MustRegister(n.notice.events, n.notice.alarms, n.notice.rules, alarm.Host{
+	metrics.MustRegister(measure{n, version}, n.notice.events, n.notice.alarms, n.notice.rules, alarm.Host{
 		Dirs:         []string{f.Node.Data},
 		Certificates: []string{filepath.Join(f.Node.Data, CAFile), filepath.Join(f.Node.Data, "tls", "api.crt")},
 	})
@@ -133,14 +134,16 @@ func (n *Node) facts(ctx context.Context) alarm.Facts {
 		}
 	}
 	// A store that does not answer is no news about the pause or the plan.
-	f.Paused, f.Plan = n.notice.last.Paused, n.notice.last.Plan
+	if last := n.notice.last.Load(); last != nil {
+		f.Paused, f.Plan = last.Paused, last.Plan
+	}
 	if p, err := n.group.Paused(ctx); err == nil {
 		f.Paused = p.Since
 	}
 	if p, err := n.group.Current(ctx); err == nil {
 		f.Plan = p.Created
 	}
-	n.notice.last = f
+	n.notice.last.Store(&f)
 	return f
 }
 

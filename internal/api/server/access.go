@@ -1,9 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,28 +23,53 @@ import (
 // needs. The server obeys the same words.
 const roleKey = "x-perdure-role"
 
-// handle registers a route that is not described by a type.
-func (s *Server) handle(pattern string, role access.Role, h http.HandlerFunc) {
+// routes is a mux that remembers what is on it.
+type routes struct {
+	http.ServeMux
+	all []string
+}
+
+// HandleFunc adds a route.
+func (r *routes) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	r.all = append(r.all, pattern)
+	r.ServeMux.HandleFunc(pattern, h)
+}
+
+// Routes are the patterns of all routes, also of those the OpenAPI document
+// should have and has not.
+func (s *Server) Routes() []string { return slices.Clone(s.mux.all) }
+
+// handle registers a route that is not described by a type. Without a summary
+// the caller describes it in the OpenAPI document himself.
+func (s *Server) handle(pattern string, role access.Role, summary string, h http.HandlerFunc) {
 	s.roles[pattern] = role
 	s.mux.HandleFunc(pattern, h)
+	if summary == "" {
+		return
+	}
+	method, path, _ := strings.Cut(pattern, " ")
+	s.huma.OpenAPI().AddOperation(&huma.Operation{
+		Method: method, Path: path, Summary: summary,
+		OperationID: strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(path, "/"), "v1/"), "/", "-"),
+		Extensions:  map[string]any{roleKey: string(role)},
+		Responses:   map[string]*huma.Response{"200": {Description: summary}},
+	})
 }
 
 // learnRoles reads from the OpenAPI document which role each route needs.
 func (s *Server) learnRoles() {
-	for path, item := range s.huma.OpenAPI().Paths {
-		for _, o := range []*huma.Operation{item.Get, item.Put, item.Post, item.Patch, item.Delete} {
-			if o == nil {
-				continue
-			}
-			if role, ok := o.Extensions[roleKey].(string); ok {
-				s.roles[o.Method+" "+path] = access.Role(role)
-			}
+	for _, o := range s.Operations() {
+		if o.Role != "" {
+			s.roles[o.Method+" "+o.Path] = o.Role
 		}
 	}
-	for _, p := range []string{"GET /openapi.json", "GET /openapi.yaml", "GET /openapi-3.0.json", "GET /openapi-3.0.yaml"} {
+	for _, p := range described {
 		s.roles[p] = access.Nobody
 	}
 }
+
+// described are the routes that give the OpenAPI document, and are not in it.
+var described = []string{"GET /openapi.json", "GET /openapi.yaml", "GET /openapi-3.0.json", "GET /openapi-3.0.yaml"}
 
 type identity struct{}
 
@@ -51,8 +79,24 @@ func who(ctx context.Context) access.Token {
 	return t
 }
 
-// strangers bounds how many failed log-ins get into the audit log.
-var strangers = rate.NewLimiter(1, 10)
+// strangers and overreach bound how many refused requests get into the audit
+// log: without a known token, and with one that may not.
+var (
+	strangers = rate.NewLimiter(1, 10)
+	overreach = rate.NewLimiter(5, 500)
+)
+
+// refusal says why a token may not use a route, or "".
+func refusal(t access.Token, needed access.Role, pattern string) string {
+	if !t.Role.Covers(needed) {
+		return "this needs the role " + string(needed) + "; the token " + t.Name + " has the role " + string(t.Role)
+	}
+	_, path, _ := strings.Cut(pattern, " ")
+	if part := access.Part(path); !t.Reaches(part) {
+		return "the token " + t.Name + " is only for " + strings.Join(t.Only, ", ") + ", not for " + cmp.Or(part, "this")
+	}
+	return ""
+}
 
 // ServeHTTP implements http.Handler: who it is, whether he may, and what he did.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -73,9 +117,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			problem(w, http.StatusUnauthorized, "this needs a token of the node, as \"Authorization: Bearer TOKEN\"")
 			return
 		}
-		if !t.Role.Covers(needed) {
-			s.note(r, t.Name, http.StatusForbidden)
-			problem(w, http.StatusForbidden, "this needs the role "+string(needed)+"; the token "+t.Name+" has the role "+string(t.Role))
+		if why := refusal(t, needed, pattern); why != "" {
+			if overreach.Allow() {
+				s.note(r, t.Name, http.StatusForbidden)
+			}
+			problem(w, http.StatusForbidden, why)
 			return
 		}
 		r = r.WithContext(context.WithValue(r.Context(), identity{}, t))
@@ -147,7 +193,10 @@ func (s *Server) accessRoutes() {
 	huma.Post(s.huma, "/v1/tokens", func(ctx context.Context, in *struct{ Body api.Token }) (*struct{ Body api.Token }, error) {
 		t := access.Token{
 			Name: in.Body.Name, Role: access.Role(in.Body.Role), Operations: in.Body.Operations, SQL: in.Body.SQL, Rate: in.Body.Rate,
-			Expires: in.Body.Expires, By: who(ctx).Name,
+			Only: in.Body.Only, Expires: in.Body.Expires, By: who(ctx).Name,
+		}
+		if err := s.checkParts(who(ctx), t.Only); err != nil {
+			return nil, err
 		}
 		secret, err := s.Access.Make(ctx, t)
 		if err != nil {
@@ -183,6 +232,27 @@ func (s *Server) accessRoutes() {
 	}, doc("verify-audit", "Check the chain of the audit log", access.Admin))
 }
 
+// checkParts refuses parts that do not exist, and more than the maker himself
+// may use.
+func (s *Server) checkParts(maker access.Token, only []string) error {
+	known := map[string]bool{}
+	for path := range s.huma.OpenAPI().Paths {
+		known[access.Part(path)] = true
+	}
+	for _, part := range only {
+		if !known[part] {
+			return huma.Error422UnprocessableEntity("the API has no part " + part + "; there are " + strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+		}
+		if !maker.Reaches(part) {
+			return huma.Error403Forbidden("the token " + maker.Name + " is not for " + part + " itself")
+		}
+	}
+	if len(only) == 0 && len(maker.Only) > 0 {
+		return huma.Error403Forbidden("the token " + maker.Name + " is only for " + strings.Join(maker.Only, ", ") + ": name the parts the new one is for")
+	}
+	return nil
+}
+
 func shown(t access.Token) api.Token {
-	return api.Token{Name: t.Name, Role: string(t.Role), Operations: t.Operations, SQL: t.SQL, Rate: t.Rate, Expires: t.Expires, Made: t.Made, By: t.By}
+	return api.Token{Name: t.Name, Role: string(t.Role), Operations: t.Operations, SQL: t.SQL, Rate: t.Rate, Only: t.Only, Expires: t.Expires, Made: t.Made, By: t.By}
 }

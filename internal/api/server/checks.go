@@ -17,7 +17,7 @@ import (
 
 func (s *Server) checkRoutes() {
 	huma.Post(s.huma, "/v1/check/servers", s.checkServers, doc("check-servers", "Settings, grants and versions of servers, members or not yet", access.Operator))
-	s.handle("GET /v1/check/schema", access.Operator, s.checkSchema)
+	s.handle("GET /v1/check/schema", access.Operator, "", s.checkSchema)
 	s.huma.OpenAPI().AddOperation(&huma.Operation{
 		Method: http.MethodGet, Path: "/v1/check/schema", OperationID: "check-schema",
 		Summary:    "Every table that Group Replication will refuse, as one JSON object a line (application/x-ndjson); the last line has the number of tables",

@@ -20,8 +20,8 @@ import (
 )
 
 func (s *Server) noticeRoutes() {
-	s.handle("GET /v1/events", access.Viewer, s.listEvents)
-	s.handle("GET /v1/events/follow", access.Viewer, s.followEvents)
+	s.handle("GET /v1/events", access.Viewer, "", s.listEvents)
+	s.handle("GET /v1/events/follow", access.Viewer, "", s.followEvents)
 	for path, summary := range map[string]string{
 		"/v1/events":        "Events of the past, oldest first, as CloudEvents with their sequence",
 		"/v1/events/follow": "Events as they come, as server-sent events: id is the sequence, data a CloudEvent",

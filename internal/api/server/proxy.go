@@ -17,8 +17,8 @@ import (
 )
 
 func (s *Server) proxyRoutes() {
-	s.handle("GET /health/writer", access.Nobody, s.health(route.Write))
-	s.handle("GET /health/reader", access.Nobody, s.health(route.Read))
+	s.handle("GET /health/writer", access.Nobody, "Whether a write could commit through this node's proxy now: 200 or 503", s.health(route.Write))
+	s.handle("GET /health/reader", access.Nobody, "Whether a read would be answered by this node's proxy now: 200 or 503", s.health(route.Read))
 	huma.Get(s.huma, "/v1/proxy", s.getProxy, doc("get-proxy", "Writer policy, drains, and how many sessions sit where, on this node", access.Viewer))
 	huma.Get(s.huma, "/v1/proxy/sessions", s.sessions, doc("list-sessions", "Sessions of this node's proxy, oldest first", access.Viewer))
 	huma.Put(s.huma, "/v1/proxy/writers", s.setWriters, doc("set-writers", "Change how many members take writes, on every node", access.Operator))

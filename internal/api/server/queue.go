@@ -39,7 +39,7 @@ func (s *Server) queueRoutes() {
 	huma.Get(s.huma, "/v1/queue/operations", withQueue(s, func(context.Context, *struct{}) ([]queue.Operation, error) {
 		return s.Queue.Operations().List(), nil
 	}), doc("list-write-operations", "The declared write operations", access.Viewer))
-	s.handle("GET /v1/queue/tail", access.Viewer, s.tailQueue)
+	s.handle("GET /v1/queue/tail", access.Viewer, "Writes as they are accepted, one JSON object a line", s.tailQueue)
 
 	type which struct {
 		ID string `path:"id"`

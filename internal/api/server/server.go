@@ -60,17 +60,20 @@ type Config struct {
 	Rules   *rule.Rules
 	Hooks   map[string]*hook.Hook
 	Metrics prometheus.Gatherer
+	// Traced, if set, wraps what answers requests; name is the route's pattern.
+	Traced func(next http.Handler, name func(*http.Request) string) http.Handler
 	Log     *slog.Logger
 }
 
 // Server answers the API. Make one with New.
 type Server struct {
 	Config
-	mux   *http.ServeMux
+	mux   *routes
 	huma  huma.API
 	roles map[string]access.Role // by the mux's pattern; what is missing needs an administrator
 
 	bodies *semaphore.Weighted // bytes of large requests in hand
+	counts counts
 }
 
 // maxBody bounds what a request may carry; a spec of nine members is 2 kB.
@@ -78,7 +81,7 @@ const maxBody = 1 << 20
 
 // New makes the API's routes.
 func New(c Config) *Server {
-	s := &Server{Config: c, mux: http.NewServeMux(), roles: map[string]access.Role{}, bodies: semaphore.NewWeighted(maxBodies)}
+	s := &Server{Config: c, mux: &routes{}, roles: map[string]access.Role{}, bodies: semaphore.NewWeighted(maxBodies)}
 	h := huma.DefaultConfig("Perdure", c.Version)
 	h.DocsPath = "" // its page would load scripts from elsewhere
 	h.SchemasPath = ""
@@ -96,10 +99,9 @@ func New(c Config) *Server {
 	s.queueRoutes()
 	s.drillRoutes()
 	s.noticeRoutes()
-	s.handle("GET /livez", access.Nobody, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	s.handle("GET /readyz", access.Nobody, s.ready)
+	s.readyRoutes()
 	if c.Metrics != nil {
-		s.handle("GET /metrics", access.Viewer, promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{}).ServeHTTP)
+		s.handle("GET /metrics", access.Viewer, "What this node measures, for Prometheus", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{}).ServeHTTP)
 	}
 	s.learnRoles()
 	return s
@@ -127,22 +129,11 @@ func problem(w http.ResponseWriter, status int, detail string) {
 	_ = json.NewEncoder(w).Encode(huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: detail})
 }
 
-// ready says whether this node can answer questions and act.
-func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
-	defer cancel()
-	if _, err := s.Group.Cluster(ctx); err != nil {
-		http.Error(w, "the control store does not answer", http.StatusServiceUnavailable)
-		return
-	}
-	_, _ = w.Write([]byte("ok\n"))
-}
-
 // Serve answers on ln, with TLS, until ctx ends. It then lets requests in hand
 // finish for a few seconds.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, cert tls.Certificate) error {
 	h := &http.Server{
-		Handler:           s,
+		Handler:           s.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,

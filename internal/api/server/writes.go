@@ -42,8 +42,8 @@ const (
 // The front door of the write queue reads its body itself: writes come by the
 // thousands, and what a stranger sends is judged by package queue.
 func (s *Server) writeRoutes() {
-	s.handle("POST /v1/writes", access.Writer, s.submit)
-	s.handle("GET /v1/writes/{id}", access.Writer, s.receipt)
+	s.handle("POST /v1/writes", access.Writer, "", s.submit)
+	s.handle("GET /v1/writes/{id}", access.Writer, "", s.receipt)
 	for _, o := range []*huma.Operation{
 		{
 			Method: http.MethodPost, Path: "/v1/writes", OperationID: "submit-writes",
