@@ -22,7 +22,7 @@ var floors = [][]string{
 		"lease", "watch", "route", "check", "plan", "access", "auditlog",
 	},
 	3: { // duties
-		"group", "proxy", "queue", "site", "vault", "alarm", "rule", "hook", "drill", "consistency",
+		"group", "proxy", "queue", "site", "vault", "alarm", "rule", "hook", "drill", "consistency", "schedule",
 	},
 	4: { // sockets to the outside
 		"control", "jet", "bucket", "notify", "api/server",

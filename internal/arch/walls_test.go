@@ -22,8 +22,9 @@ var walls = map[string][]string{
 	"github.com/nats-io/nats-server/v2":    {"jet"},
 	"github.com/nats-io/nats.go":           {"jet"},
 	"github.com/nats-io/nuid":              {"jet"},
+	"github.com/netresearch/go-cron":       {"schedule"},
 	"github.com/nicholas-fedor/shoutrrr":   {"notify"},
-	"github.com/prometheus/client_golang":  {"alarm", "api/server", "jet", "node", "proxy", "queue", "rule", "watch"},
+	"github.com/prometheus/client_golang":  {"alarm", "api/server", "consistency", "jet", "node", "proxy", "queue", "rule", "watch"},
 	"github.com/prometheus/client_model":   {"alarm"},
 	"github.com/rogpeppe/go-internal":      {}, // tests alone
 	"github.com/spf13/cobra":               {"cmd/perdure"},

@@ -111,6 +111,16 @@ const (
 	VerifyFailed   Kind = "verify.failed"
 	DrillDone      Kind = "drill.done"
 	DrillFailed    Kind = "drill.failed"
+
+	ConsistencyStarted Kind = "consistency.started"
+	ConsistencyDiffers Kind = "consistency.differs"
+	ConsistencyDone    Kind = "consistency.done"
+	ConsistencyFailed  Kind = "consistency.failed"
+	ConsistencyStopped Kind = "consistency.stopped"
+	ScheduleBegan      Kind = "schedule.began"
+	ScheduleMissed     Kind = "schedule.missed"
+	ScheduleRefused    Kind = "schedule.refused"
+	ScheduleFailed     Kind = "schedule.failed"
 )
 
 // Meaning is what a kind stands for.
@@ -229,6 +239,16 @@ var Kinds = []Meaning{
 	{VerifyFailed, Critical, "A backup does not restore.", ""},
 	{DrillDone, Info, "A drill passed.", DrillFailed},
 	{DrillFailed, Critical, "A drill failed.", ""},
+
+	{ConsistencyStarted, Info, "A consistency audit began to compare what the members hold.", ""},
+	{ConsistencyDiffers, Critical, "Members do not hold the same in a table, or not the same transactions. Told once per table and audit.", ""},
+	{ConsistencyDone, Info, "A consistency audit came to its end; the event says what was compared and what was found.", ConsistencyFailed},
+	{ConsistencyFailed, Warning, "A consistency audit was given up before its end.", ""},
+	{ConsistencyStopped, Info, "Somebody stopped a consistency audit.", ""},
+	{ScheduleBegan, Info, "Something began as scheduled.", ""},
+	{ScheduleMissed, Warning, "No node could act at a scheduled time, or nobody knows whether one did; it will not be done.", ""},
+	{ScheduleRefused, Warning, "Something scheduled did not begin: a plan was running, or a safety rule said no.", ""},
+	{ScheduleFailed, Warning, "Something scheduled could not be begun.", ""},
 }
 
 var meanings = func() map[Kind]Meaning {
