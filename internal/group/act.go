@@ -72,6 +72,8 @@ func (a *actor) Do(ctx context.Context, s *plan.Step, j plan.Journal) error {
 		return a.forgetReceived(ctx, m, j)
 	case salvage:
 		return a.salvage(ctx, m, j)
+	case merge:
+		return a.mergeFrom(ctx, c, m, s, j)
 	}
 	return fmt.Errorf("this version does not know the step %q", s.Verb)
 }
@@ -85,7 +87,7 @@ func (a *actor) Undo(ctx context.Context, s *plan.Step, j plan.Journal) error {
 		return a.switchMode(ctx, s.Args["from"], j)
 	case quiesce:
 		return a.reopen(ctx)
-	case verify, force, forget, salvage, handover, undrain, protocol: // nothing to take back, or nothing that could be
+	case verify, force, forget, salvage, merge, handover, undrain, protocol: // nothing to take back, or nothing that could be
 		return nil
 	}
 	c, m, err := a.known(ctx, s.Member)
@@ -237,6 +239,15 @@ func (a *actor) opened(ctx context.Context, m Known, j plan.Journal) error {
 		return err
 	}
 	x, _ := v.Member(m.Name)
+	if x.Report.OfflineMode { // a member that gave up closes itself, and the group never opens it
+		server, err := a.server(m)
+		if err == nil {
+			err = server.AcceptClients(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	_, err = a.doc.Change(ctx, a.fence, func(c *Cluster) error {
 		*c = c.with(m.Name, func(k *Known) { k.UUID, k.Stopped, k.GivenUp = x.UUID, false, "" })
 		return nil
@@ -303,7 +314,8 @@ func (a *actor) configure(ctx context.Context, c Cluster, m Known, s *plan.Step,
 			return err
 		}
 	}
-	done, kept := 0, 0
+	var done []string
+	kept := 0
 	for _, t := range todo {
 		if in && !t.online {
 			if !strings.HasSuffix(t.name, "_mode") && !strings.HasSuffix(t.name, "_checks") { // the step "mode" does those
@@ -314,7 +326,7 @@ func (a *actor) configure(ctx context.Context, c Cluster, m Known, s *plan.Step,
 		if err := server.Persist(ctx, map[string]string{t.name: t.value}); err != nil {
 			return err
 		}
-		done++
+		done = append(done, t.name)
 	}
 	// What is right now must be right after a restart too: somebody may have set
 	// it with SET GLOBAL, or an undo could not take it out of the running server.
@@ -323,7 +335,14 @@ func (a *actor) configure(ctx context.Context, c Cluster, m Known, s *plan.Step,
 			if err := server.PersistOnly(ctx, map[string]string{t.name: t.value}); err != nil {
 				return err
 			}
-			done++
+			done = append(done, t.name)
+		}
+	}
+	// Left behind by repairs; persisted, the one lets no START succeed and the
+	// other makes every START a second group.
+	for _, name := range []string{"group_replication_force_members", "group_replication_bootstrap_group"} {
+		if err := server.Unpersist(ctx, name); err != nil {
+			return err
 		}
 	}
 	// Safety rule 1: read-only from the first breath of the next start.
@@ -335,10 +354,14 @@ func (a *actor) configure(ctx context.Context, c Cluster, m Known, s *plan.Step,
 			return err
 		}
 	}
-	j.Note("%d settings changed", done)
-	if kept > 0 {
-		j.Note("%d settings changed, %d wait for the next time the member is out of its group", done, kept)
+	said := fmt.Sprintf("%d settings changed", len(done))
+	if n := len(done); n > 0 && n <= 3 {
+		said += ": " + strings.Join(done, ", ")
 	}
+	if kept > 0 {
+		said += fmt.Sprintf(", %d wait for the next time the member is out of its group", kept)
+	}
+	j.Note("%s", said)
 	return nil
 }
 

@@ -28,6 +28,7 @@ const (
 	force     = "force"   // the rest of a group goes on without the majority
 	forget    = "forget"  // what was received and cannot be applied
 	salvage   = "salvage" // save what only one member has
+	merge     = "merge"   // fetch what only another has, outside of any group
 	drain     = "drain"   // take a member's clients away
 	undrain   = "undrain"
 	handover  = "handover" // let the server be restarted or replaced
@@ -50,6 +51,7 @@ type ask struct {
 	remove  []string // members a human wants out; absence from the file is not enough
 	method  string
 	seeds   map[string]string // each server's group_replication_group_seeds
+	stacks  map[string]string // each server's group_replication_communication_stack
 	// findings are what package check says about servers that are to join.
 	findings []check.Finding
 }
@@ -164,7 +166,7 @@ func decideCreate(a ask) (plan.Plan, error) {
 	} else {
 		c.Group = newGroupName()
 	}
-	seed, err := guard(c.Names(), a.view, a.accept)
+	seed, before, err := choose(c, a.view, a.accept)
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -185,6 +187,7 @@ func decideCreate(a ask) (plan.Plan, error) {
 		}
 	}
 	steps = append([]plan.Step{c.record()}, steps...)
+	steps = append(steps, merges(seed, before)...)
 	steps = append(steps, a.accept.step(seed), plan.Step{Verb: account, Member: seed})
 	steps = append(append(steps, rest...), plan.Step{Verb: verify})
 	return newPlan(kind, fmt.Sprintf("%s cluster %s: %s bootstraps the group, %d join", verb, c.Name, seed, joining), steps), nil
@@ -243,7 +246,7 @@ func (a ask) letIn(name string) []plan.Step {
 		args["over"] = "yes"
 	}
 	return []plan.Step{
-		{Verb: provision, Member: name, Args: args},
+		{Verb: provision, Member: name, Args: args, Whole: true},
 		{Verb: account, Member: name},
 		{Verb: join, Member: name},
 	}
@@ -251,7 +254,7 @@ func (a ask) letIn(name string) []plan.Step {
 
 // step is the bootstrap of seed, with what a human accepted.
 func (ok Accept) step(seed string) plan.Step {
-	return plan.Step{Verb: bootstrap, Member: seed, Args: map[string]string{
+	return plan.Step{Verb: bootstrap, Member: seed, Whole: true, Args: map[string]string{
 		"missing": strings.Join(ok.Missing, ","), "clone-over": strings.Join(ok.CloneOver, ","),
 	}}
 }
@@ -268,6 +271,11 @@ func decideAdopt(a ask) (plan.Plan, error) {
 			"bring the others back into their group first (START GROUP_REPLICATION on them), or list only the members that are in it, apply, and add the others afterwards",
 			"a group with the name %s lives on %s, quorum %s; outside of it: %s. A set-up now could make a second group. Nothing was changed.",
 			a.view.Group, orNobody(in), a.view.Quorum, orNobody(out))
+	}
+	if on := withValue(a.stacks, "MYSQL"); len(on) > 0 {
+		return plan.Plan{}, plan.Refuse(
+			"stop the group; on every member SET PERSIST group_replication_communication_stack = 'XCOM', a group_replication_local_address with a port of its own (not the server's), and the seeds to match; start the group again; then apply",
+			"the group speaks over MySQL's own protocol (group_replication_communication_stack = MYSQL on %s); Perdure keeps groups that speak XCOM, on ports of their own, and a running group cannot change. Nothing was changed.", strings.Join(on, ", "))
 	}
 	if a.view.Mode != c.Spec.Mode && a.spec.Group.Mode != "" {
 		return plan.Plan{}, plan.Refuse("set group.mode to "+string(a.view.Mode)+", apply, then change it and apply again",
@@ -456,6 +464,17 @@ func same(a, b Cluster) bool {
 	x, _ := json.Marshal(a)
 	y, _ := json.Marshal(b)
 	return string(x) == string(y)
+}
+
+// withValue lists the members that have that value.
+func withValue(of map[string]string, value string) []string {
+	var out []string
+	for name, v := range of {
+		if strings.EqualFold(v, value) {
+			out = append(out, name)
+		}
+	}
+	return sorted(out)
 }
 
 func names(ms []api.Member) []string {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/api"
+	"github.com/perdure/perdure/internal/event"
 	"github.com/perdure/perdure/internal/lease"
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/plan"
@@ -47,6 +48,8 @@ type Config struct {
 	// transactions of its own is left to people.
 	Salvage string
 	Binlog  func() (string, error)
+	// Tell, if set, hears what healing does and asks.
+	Tell event.Publisher
 	// Written, if set, is called after every write of a plan's journal.
 	Written func(plan.Plan)
 }
@@ -55,12 +58,13 @@ type Config struct {
 // are carried out by the node that holds the lease.
 type Group struct {
 	Config
-	doc     state.Doc[Cluster]
-	current state.Doc[current]
-	pause   state.Doc[Pause]
-	asking  atomic.Pointer[string]
-	decided atomic.Pointer[time.Time]
-	watch   *watch.Watcher
+	doc      state.Doc[Cluster]
+	current  state.Doc[current]
+	pause    state.Doc[Pause]
+	question state.Doc[Question]
+	asking   atomic.Pointer[string]
+	decided  atomic.Pointer[time.Time]
+	watch    *watch.Watcher
 
 	mu      sync.Mutex
 	servers map[string]*mysql.Server // by address
@@ -68,7 +72,8 @@ type Group struct {
 
 // current names the plan that runs. There is at most one.
 type current struct {
-	Plan string `json:"plan,omitempty"`
+	Plan  string `json:"plan,omitempty"`
+	Abort string `json:"abort,omitempty"` // who wants it taken back
 }
 
 const (
@@ -81,10 +86,11 @@ const (
 func New(c Config) *Group {
 	return &Group{
 		Config: c, watch: c.Watch,
-		doc:     state.NewDoc[Cluster](c.Store, clusterKey),
-		current: state.NewDoc[current](c.Store, currentKey),
-		pause:   state.NewDoc[Pause](c.Store, pauseKey),
-		servers: map[string]*mysql.Server{},
+		doc:      state.NewDoc[Cluster](c.Store, clusterKey),
+		current:  state.NewDoc[current](c.Store, currentKey),
+		pause:    state.NewDoc[Pause](c.Store, pauseKey),
+		question: state.NewDoc[Question](c.Store, questionKey),
+		servers:  map[string]*mysql.Server{},
 	}
 }
 
@@ -105,6 +111,11 @@ func (g *Group) Run(ctx context.Context) error {
 	all.Go(func() {
 		for c := range g.doc.Watch(ctx) {
 			g.aim(c)
+		}
+	})
+	all.Go(func() {
+		for q := range g.question.Watch(ctx) {
+			g.asking.Store(&q.Text)
 		}
 	})
 	for {
@@ -146,7 +157,7 @@ func (g *Group) lead(ctx context.Context, fence state.Fence) error {
 	// The View changes without a change of judgement too, and patience runs out.
 	retry := time.NewTicker(500 * time.Millisecond)
 	defer retry.Stop()
-	h := &healer{Group: g, tried: history{}}
+	h := &healer{Group: g, fence: fence, tried: history{}, gaveUp: map[string]bool{}}
 	for {
 		if err := g.carryOut(ctx, fence); err != nil {
 			if ctx.Err() != nil || errors.Is(err, state.ErrStale) {
@@ -172,7 +183,7 @@ func (g *Group) lead(ctx context.Context, fence state.Fence) error {
 
 // carryOut takes the current plan, if there is one, to its end.
 func (g *Group) carryOut(ctx context.Context, fence state.Fence) error {
-	cur, rev, err := g.current.Get(ctx)
+	cur, _, err := g.current.Get(ctx)
 	if err != nil || cur.Plan == "" {
 		return err
 	}
@@ -181,16 +192,23 @@ func (g *Group) carryOut(ctx context.Context, fence state.Fence) error {
 		return err
 	}
 	g.aim(c) // the watch of the document may be a moment behind
+	abort, end := g.aborted(ctx, cur.Plan)
 	r := plan.Runner{
 		Doc: state.NewDoc[plan.Plan](g.Store, planPrefix+cur.Plan), Fence: fence, Node: g.Node,
-		Actor: &actor{Group: g, fence: fence}, Written: g.Written,
+		Actor: &actor{Group: g, fence: fence}, Written: g.Written, Abort: abort,
 	}
 	p, err := r.Run(ctx)
+	end()
 	if err != nil {
 		return fmt.Errorf("plan %s: %w", cur.Plan, err)
 	}
 	g.Log.Info("plan ended", "plan", p.ID, "state", p.State, "title", p.Title, "err", p.Error)
-	_, err = g.current.Put(ctx, current{}, rev, fence)
+	_, err = g.current.Change(ctx, fence, func(c *current) error {
+		if c.Plan == cur.Plan {
+			*c = current{}
+		}
+		return nil
+	})
 	return err
 }
 

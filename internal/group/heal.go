@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/perdure/perdure/internal/gtid"
 	"github.com/perdure/perdure/internal/topology"
 )
 
@@ -20,8 +21,8 @@ type Remedy struct {
 // Cure is a kind of remedy.
 type Cure string
 
-// Cures. Everything but Nothing, Ask and the two about the expel timeout is a
-// plan.
+// Cures. Everything but Nothing, Ask, Open and the two about the expel timeout is
+// a plan.
 const (
 	Nothing Cure = ""
 	Ask     Cure = "ask"     // only a human can go on: Why says what was found
@@ -32,6 +33,8 @@ const (
 	Restart Cure = "restart" // start the group after a total outage
 	Force   Cure = "force"   // go on without the lost majority
 	Recover Cure = "recover" // every member in ERROR: a transaction that cannot be applied
+	Regroup Cure = "regroup" // take a rest without majority apart: who is out of it has more
+	Open    Cure = "open"    // clear offline_mode, which a member that gave up is left with
 )
 
 // Healing is patient where acting early could do harm.
@@ -43,6 +46,8 @@ const (
 	poisonFor  = 5 * time.Second         // everybody is in ERROR before that is taken apart
 	leavingFor = 1500 * time.Millisecond // a member that leaves is listed a moment longer
 	deadFor    = 3 * time.Second         // a silent member's silence, besides what its group says
+	deniedFor  = 5 * time.Second         // a server does not let us in before a human is asked
+	stuckFor   = 15 * time.Second        // a member recovers, and its recovery fails, before it is taken out and let in anew
 	triesMost  = 3                       // failures of one remedy before a human is asked
 	triesPause = 20 * time.Second        // between two tries, doubled each time
 )
@@ -55,6 +60,21 @@ type attempt struct {
 	failed int
 	last   time.Time
 	why    string
+	cause  Cause
+}
+
+// settle forgets failures that are no longer true: the member is back, or its
+// server was restarted since, so that somebody may have removed the cause.
+func (h history) settle(v *topology.View) {
+	for name, t := range h {
+		m, known := v.Member(name)
+		switch {
+		case name == "" && v.Quorum == topology.HasQuorum, known && m.State == topology.Online:
+			delete(h, name)
+		case known && m.Report != nil && m.Failure == topology.Answers && m.Heard.Add(-m.Report.Uptime).After(t.last.Add(2*time.Second)):
+			delete(h, name)
+		}
+	}
 }
 
 // heal decides what to do about the cluster now. It reads nothing but its
@@ -70,33 +90,26 @@ func heal(c Cluster, v *topology.View, tried history, now time.Time) Remedy {
 	case topology.HasQuorum:
 		return healMembers(c, v, tried, now)
 	case topology.LostQuorum:
-		return tried.limit(healLost(c, v, now), now)
+		return tried.limit(healLost(v, now), now)
 	case topology.NoGroup:
-		return tried.limit(healOutage(c, v, now), now)
+		return tried.limit(healOutage(v, now), now)
 	}
 	return Remedy{} // unsure: look again
 }
 
 // healMembers is for a group that commits.
 func healMembers(c Cluster, v *topology.View, tried history, now time.Time) Remedy {
-	dead := provenDead(v, now)
-	if len(dead) > 0 && expelTimeouts(v, 0) {
-		return Remedy{Do: Expel, Names: dead, Why: fmt.Sprintf("%s: neither this node nor the group reaches it", strings.Join(dead, ", "))}
-	}
-	if len(dead) == 0 && len(v.In(topology.Unreachable, topology.Suspect)) == 0 && expelTimeouts(v, *c.Spec.ExpelTimeout) {
-		return Remedy{Do: Relax, Why: "nobody is suspected any more"}
+	if r := hurry(c, v, now); r.Do != Nothing {
+		return r
 	}
 	var ask Remedy
 	for _, m := range v.Members {
 		k, known := c.Member(m.Name)
-		if !known || k.Stopped || listedByOthers(v, m.UUID) {
+		if !known || k.Stopped {
 			continue
 		}
-		r := healMember(v, m, now)
-		if own := k.beyond(m.Report); r.Do == Rejoin && !own.IsEmpty() {
-			r = Remedy{Do: Rebuild, Member: m.Name, Why: fmt.Sprintf("the group went on without %s, which has %s beyond what the others held", m.Name, describe(own))}
-		}
-		if r = tried.limit(r, now); r.Do == Ask && ask.Do == Nothing {
+		r := tried.limit(healMember(v, m, k, now), now)
+		if r.Do == Ask && ask.Do == Nothing {
 			ask = r
 		} else if r.Do != Nothing && r.Do != Ask {
 			return r
@@ -105,26 +118,70 @@ func healMembers(c Cluster, v *topology.View, tried history, now time.Time) Reme
 	return ask
 }
 
-// healMember is for one member outside a group that commits.
-func healMember(v *topology.View, m topology.Member, now time.Time) Remedy {
+// hurry decides about the expel timeout alone. It is no plan, changes nothing
+// that lasts, and is right while a plan runs, too.
+func hurry(c Cluster, v *topology.View, now time.Time) Remedy {
+	if c.Empty() || v.Quorum != topology.HasQuorum {
+		return Remedy{}
+	}
+	dead := provenDead(v, now)
+	if len(dead) > 0 && expelTimeouts(v, 0) {
+		return Remedy{Do: Expel, Names: dead, Why: fmt.Sprintf("%s: neither this node nor the group reaches it", strings.Join(dead, ", "))}
+	}
+	if len(dead) == 0 && len(v.In(topology.Unreachable, topology.Suspect)) == 0 && expelTimeouts(v, *c.Spec.ExpelTimeout) {
+		return Remedy{Do: Relax, Why: "nobody is suspected any more"}
+	}
+	return Remedy{}
+}
+
+// healMember is for one member that is not as it should be, beside a group that
+// commits.
+func healMember(v *topology.View, m topology.Member, k Known, now time.Time) Remedy {
 	away := now.Sub(m.Since)
-	patience := outFor
-	switch m.State {
-	case topology.Error:
-		patience = errorFor
-	case topology.Offline:
-	default:
+	switch {
+	case m.Failure == topology.Denied && away >= deniedFor:
+		return Remedy{Do: Ask, Member: m.Name, Why: fmt.Sprintf("%s is %s: %s. Give this node's account back its password and its rights there", m.Name, m.State, m.Why)}
+	case m.Report == nil:
 		return Remedy{}
-	}
-	if away < patience || m.Report == nil {
+	case m.State == topology.Recovering && away >= stuckFor && stuck(m.Report):
+		return Remedy{Do: Rejoin, Member: m.Name, Why: fmt.Sprintf("%s is %s for %s and gets nothing: %s", m.Name, m.State, away.Round(time.Second), m.Report.LastError)}
+	case listedByOthers(v, m.UUID): // it has to be expelled first
 		return Remedy{}
+	case m.State == topology.Offline && away >= outFor, m.State == topology.Error && away >= errorFor:
+		return comeBack(v, m, k, away)
 	}
-	for _, p := range v.Problems {
-		if p.Kind == topology.Errant && slices.Contains(p.Members, m.Name) {
-			return Remedy{Do: Rebuild, Member: m.Name, Why: p.Text}
-		}
+	return Remedy{}
+}
+
+// stuck tells that a member that recovers cannot reach a donor.
+func stuck(r *topology.Report) bool {
+	return r.Recovery != "" && r.Recovery != "ON" && r.LastError != ""
+}
+
+// comeBack brings a member back: on its own data where the group has all of
+// them, else on a copy.
+func comeBack(v *topology.View, m topology.Member, k Known, away time.Duration) Remedy {
+	if own := k.beyond(m.Report); !own.IsEmpty() {
+		return Remedy{Do: Rebuild, Member: m.Name, Why: fmt.Sprintf("the group went on without %s, which has %s beyond what the others held", m.Name, describe(own))}
+	}
+	if own := itsOwn(v, m); !own.IsEmpty() {
+		return Remedy{Do: Rebuild, Member: m.Name, Why: fmt.Sprintf("%s has transactions that the group does not have: %s", m.Name, describe(own))}
 	}
 	return Remedy{Do: Rejoin, Member: m.Name, Why: fmt.Sprintf("%s is %s for %s: %s", m.Name, m.State, away.Round(time.Second), m.Why)}
+}
+
+// itsOwn is what a member outside the group has and the group has not. It says
+// nothing before every member of the group was heard long enough after the
+// member left: what that one committed last may be on its way to the others.
+func itsOwn(v *topology.View, m topology.Member) gtid.Set {
+	var group gtid.Set
+	for _, o := range v.In(topology.Online) {
+		if o.Heard.Before(m.Since.Add(outFor)) {
+			return gtid.Set{}
+		}
+		group = group.Union(o.Report.Holds())
+	}
+	return m.Report.Holds().Subtract(group)
 }
 
 // provenDead lists members that are still counted in, so that every commit of
@@ -156,17 +213,23 @@ func expelTimeouts(v *topology.View, want int) bool {
 
 // healLost is for a group without its majority. It goes on alone only when each
 // of the others is proven down: its host says nobody listens there, or it
-// answers and is out of the group and read-only. Silence is no proof.
-func healLost(c Cluster, v *topology.View, now time.Time) Remedy {
+// answers and is out of the group and read-only. Silence is no proof. Members
+// the group does not list have no part in this.
+func healLost(v *topology.View, now time.Time) Remedy {
 	var lost, unproven []string
+	var more gtid.Set // what those that answer have; theirs is known, the others' is not
+	answering := 0
 	for _, m := range v.Members {
-		k, _ := c.Member(m.Name)
-		if k.Stopped || m.State == topology.Online || m.State == topology.Recovering {
+		if in := m.State == topology.Online || m.State == topology.Recovering; in || !listedByOthers(v, m.UUID) {
 			continue
 		}
 		lost = append(lost, m.Name)
 		fenced := m.Failure == topology.Answers && m.Report != nil && m.Report.SuperReadOnly &&
 			(m.State == topology.Offline || m.State == topology.Error)
+		if fenced {
+			answering++
+			more = more.Union(m.Report.Holds())
+		}
 		if m.Failure != topology.Refused && !fenced {
 			unproven = append(unproven, fmt.Sprintf("%s is %s: %s", m.Name, m.State, m.Why))
 		}
@@ -174,32 +237,38 @@ func healLost(c Cluster, v *topology.View, now time.Time) Remedy {
 			return Remedy{}
 		}
 	}
-	if len(v.In(topology.Online)) == 0 || len(lost) == 0 {
+	left := v.In(topology.Online)
+	if len(left) == 0 || len(lost) == 0 {
 		return Remedy{}
 	}
 	if len(unproven) > 0 {
 		return Remedy{Do: Ask, Names: lost, Why: fmt.Sprintf(
 			"the majority is lost, and not proven down: %s. If it is: `perdure group force --accept-loss %s`", strings.Join(unproven, "; "), strings.Join(lost, ","))}
 	}
+	for _, o := range left {
+		more = more.Subtract(o.Report.Holds())
+	}
+	if answering == len(lost) && !more.IsEmpty() {
+		return Remedy{Do: Regroup, Names: namesOf(left), Why: fmt.Sprintf("the majority is lost and back outside of the group, with %s that the rest lacks", describe(more))}
+	}
 	// The group must have noticed by itself; before that it refuses to be forced.
-	for _, o := range v.In(topology.Online) {
+	for _, o := range left {
 		for _, p := range o.Report.Peers {
 			if x, ok := v.ByUUID(p.UUID); ok && slices.Contains(lost, x.Name) && counts(p.State) {
 				return Remedy{}
 			}
 		}
 	}
-	return Remedy{Do: Force, Names: lost, Why: fmt.Sprintf("%s are proven down; the rest holds everything that was acknowledged", strings.Join(lost, ", "))}
+	return Remedy{Do: Force, Names: lost, Why: strings.Join(lost, ", ") + ": proven down, so that nobody but the rest can commit"}
 }
 
 func counts(state string) bool { return state == "ONLINE" || state == "RECOVERING" }
 
 // healOutage is for a cluster of which nobody is in a group.
-func healOutage(c Cluster, v *topology.View, now time.Time) Remedy {
+func healOutage(v *topology.View, now time.Time) Remedy {
 	var down []string
 	var errored, answering []topology.Member
 	for _, m := range v.Members {
-		k, _ := c.Member(m.Name)
 		switch {
 		case m.State == topology.Offline || m.State == topology.Error:
 			answering = append(answering, m)
@@ -209,7 +278,6 @@ func healOutage(c Cluster, v *topology.View, now time.Time) Remedy {
 			if now.Sub(m.Since) < outageFor {
 				return Remedy{}
 			}
-		case k.Stopped && m.State == topology.Down:
 		default:
 			down = append(down, fmt.Sprintf("%s is %s", m.Name, m.State))
 		}
@@ -257,9 +325,12 @@ func (h history) limit(r Remedy, now time.Time) Remedy {
 		return r
 	}
 	t := h[r.Member]
+	if r.Do == Rejoin && t.cause.rebuilds() && t.failed < triesMost {
+		return Remedy{Do: Rebuild, Member: r.Member, Why: fmt.Sprintf("%s: %s", t.cause, t.why)}
+	}
 	switch {
 	case t.failed >= triesMost:
-		return Remedy{Do: Ask, Member: r.Member, Why: fmt.Sprintf("%s failed %d times, the last time: %s", r.Do, t.failed, t.why)}
+		return Remedy{Do: Ask, Member: r.Member, Why: strings.TrimSpace(fmt.Sprintf("%s %s failed %d times, the last time: %s. %s", r.Do, r.Member, t.failed, t.why, t.cause.advice()))}
 	case t.failed > 0 && now.Sub(t.last) < triesPause<<(t.failed-1):
 		return Remedy{}
 	}

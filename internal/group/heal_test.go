@@ -127,10 +127,26 @@ func TestHeal(t *testing.T) {
 		{name: "in error for a moment may come back by itself", p: whole().is("m3", topology.Error, 5*time.Second).listed("m3", "")},
 		{name: "in error for longer: rejoin", p: whole().is("m3", topology.Error, 13*time.Second).listed("m3", ""), do: Rejoin, member: "m3"},
 		{name: "with transactions of its own: rebuild", p: func() *patient {
-			p := whole().is("m3", topology.Offline, 5*time.Second).listed("m3", "")
-			p.v.Problems = []topology.Problem{{Kind: topology.Errant, Members: []string{"m3"}, Text: "m3 has 1"}}
-			return p
+			return whole().is("m3", topology.Offline, 5*time.Second, func(m *topology.Member) {
+				m.Report.Executed = gtid.MustParse(lineageA + ",bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb:1")
+			}).listed("m3", "")
 		}(), do: Rebuild, member: "m3"},
+		{name: "with transactions it received and nobody else has: rebuild", p: whole().is("m3", topology.Offline, 5*time.Second, func(m *topology.Member) {
+			m.Report.Received = gtid.MustParse("aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:11")
+		}).listed("m3", ""), do: Rebuild, member: "m3"},
+		{
+			name: "failed because it cannot apply what the others did: rebuild, without a pause", p: whole().is("m3", topology.Error, time.Minute).listed("m3", ""),
+			tried: history{"m3": {failed: 1, last: whole().now.Add(-time.Second), cause: Differs}}, do: Rebuild, member: "m3",
+		},
+		{name: "a server that does not let us in is for a human", p: whole().is("m3", topology.Suspect, 6*time.Second, func(m *topology.Member) {
+			m.Failure = topology.Denied
+		}), do: Ask, member: "m3"},
+		{name: "recovering and getting nothing: taken out and let in anew", p: whole().is("m3", topology.Recovering, 16*time.Second, func(m *topology.Member) {
+			m.Report.Recovery, m.Report.LastError = "CONNECTING", "Access denied"
+		}).listed("m3", "RECOVERING"), do: Rejoin, member: "m3"},
+		{name: "recovering and getting on: left alone", p: whole().is("m3", topology.Recovering, time.Hour, func(m *topology.Member) {
+			m.Report.Recovery = "ON"
+		}).listed("m3", "RECOVERING")},
 		{
 			name: "failed once just now: wait", p: whole().is("m3", topology.Offline, time.Minute).listed("m3", ""),
 			tried: history{"m3": {failed: 1, last: whole().now.Add(-10 * time.Second)}},
@@ -164,6 +180,17 @@ func TestHeal(t *testing.T) {
 		{name: "majority lost before the group noticed: wait", p: whole().quorum(topology.LostQuorum).
 			is("m2", topology.Suspect, 4*time.Second, noListener).is("m3", topology.Suspect, 4*time.Second, noListener)},
 
+		{name: "majority lost, all of it back and with more than the rest: start again together", p: whole().quorum(topology.LostQuorum).
+			is("m2", topology.Offline, 4*time.Second, func(m *topology.Member) {
+				m.Report.Executed = gtid.MustParse("aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1-12")
+			}).is("m3", topology.Offline, 4*time.Second).
+			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE"), do: Regroup},
+		{name: "majority lost, and a member beside it that a human stopped: it has no part in this", p: func() *patient {
+			p := whole().quorum(topology.LostQuorum).is("m2", topology.Unreachable, 4*time.Second, noListener).is("m3", topology.Down, time.Hour, silentFor(time.Hour)).
+				listed("m2", "UNREACHABLE").listed("m3", "")
+			p.c = p.c.with("m3", func(k *Known) { k.Stopped = true })
+			return p
+		}(), do: Force},
 		{name: "total outage, everybody answers: start again", p: whole().quorum(topology.NoGroup).
 			is("m1", topology.Offline, 6*time.Second).is("m2", topology.Offline, 6*time.Second).is("m3", topology.Offline, 6*time.Second), do: Restart},
 		{name: "total outage, one still comes up: wait", p: whole().quorum(topology.NoGroup).
@@ -213,5 +240,67 @@ func TestAMemberGivenUpComesBackAsACopyIfItHasMore(t *testing.T) {
 				t.Errorf("got %+v, want %s", got, c.do)
 			}
 		})
+	}
+}
+
+func TestFailuresAreForgottenWhenTheyAreNoLongerTrue(t *testing.T) {
+	t.Parallel()
+	now := newPatient().now
+	for _, c := range []struct {
+		name   string
+		p      *patient
+		tried  string
+		forgot bool
+	}{
+		{"the member is back", newPatient(), "m3", true},
+		{"the group commits again", newPatient(), "", true},
+		{"the member is still out", newPatient().is("m3", topology.Offline, time.Hour, func(m *topology.Member) { m.Report.Uptime = time.Hour }), "m3", false},
+		{"its server was restarted since", newPatient().is("m3", topology.Offline, time.Hour, func(m *topology.Member) { m.Report.Uptime = time.Second }), "m3", true},
+		{"the group is still gone", newPatient().quorum(topology.NoGroup), "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := history{c.tried: {failed: 3, last: now.Add(-time.Minute)}}
+			h.settle(&c.p.v)
+			if forgot := len(h) == 0; forgot != c.forgot {
+				t.Errorf("forgotten: %v, want %v", forgot, c.forgot)
+			}
+		})
+	}
+}
+
+func TestWhileAPlanRunsOnlyTheExpelTimeoutIsTouched(t *testing.T) {
+	t.Parallel()
+	p := newPatient().is("m3", topology.Unreachable, 0, noListener).listed("m3", "UNREACHABLE")
+	if got := hurry(p.c, &p.v, p.now); got.Do != Expel {
+		t.Errorf("a dead member: %+v", got)
+	}
+	p = newPatient().is("m3", topology.Offline, time.Hour).listed("m3", "")
+	if got := hurry(p.c, &p.v, p.now); got.Do != Nothing {
+		t.Errorf("a member that is out: %+v", got)
+	}
+}
+
+// What servers of several versions wrote, each to be called by its name.
+func TestCausesAreNamedByWhatServersSay(t *testing.T) {
+	t.Parallel()
+	for said, want := range map[string]Cause{
+		"Old incarnation found while trying to add node 127.0.0.1:33061 17189. Please stop the old node or wait for it to leave the group.": Incarnation,
+		"This member has more executed transactions than those present in the group. Local transactions: a:1-3 > Group transactions: b:1-5": Diverged,
+		"m3 has transactions the group does not have: a:1": Diverged,
+		"Disk is full writing '/data/m3/relay-log.000003' (OS errno 28 - No space left on device). Waiting for someone to free space...":                                                                      Disk,
+		"Worker 1 failed executing transaction 'x:7'; The table 't' is full":                                                                                                                                  Disk,
+		"Error connecting to source 'perdure_recovery_3@127.0.0.1:3306'. This was attempt 1/1, with a delay of 60 seconds between attempts. Message: Access denied for user 'perdure_recovery_3'@'localhost'": Credentials,
+		"Fatal error: Invalid (empty) username when attempting to connect to the source server. Connection attempt terminated.":                                                                               Credentials,
+		"Got fatal error 1236 from source when reading data from binary log: 'Cannot replicate because the source purged required binary logs.'":                                                              Purged,
+		"Member version is incompatible with the group": OldVersion,
+		"The member configuration is not compatible with the group configuration. Variables such as group_replication_single_primary_mode or group_replication_enforce_update_everywhere_checks must have the same value on every server in the group.": Settings,
+		"Worker 1 failed executing transaction 'x:7' at source log , end_log_pos 0; Could not execute Write_rows event on table story.t; Duplicate entry '1' for key 't.PRIMARY', Error_code: 1062":                                                     Differs,
+		"Fatal error during execution on the Applier module of Group Replication.": Differs,
+		"nothing in particular": Unclear,
+	} {
+		if got := diagnose(said); got != want {
+			t.Errorf("%s\n got %q, want %q", said, got, want)
+		}
 	}
 }

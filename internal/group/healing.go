@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/perdure/perdure/internal/event"
+	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/plan"
 	"github.com/perdure/perdure/internal/state"
 	"github.com/perdure/perdure/internal/topology"
@@ -36,6 +38,15 @@ func (g *Group) SetPause(ctx context.Context, p Pause) error {
 	return err
 }
 
+// Question is what healing cannot do without a human. It is kept where every
+// node finds it.
+type Question struct {
+	Text  string    `json:"text,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+}
+
+const questionKey = "healing/question"
+
 // Asking is what healing cannot do without a human, "" if there is nothing.
 func (g *Group) Asking() string {
 	if s := g.asking.Load(); s != nil {
@@ -55,9 +66,11 @@ func (g *Group) Decided() time.Time {
 // healer heals for one term.
 type healer struct {
 	*Group
-	tried history
-	plan  string // the plan that is a remedy, while it runs
-	cure  Remedy
+	fence  state.Fence
+	tried  history
+	gaveUp map[string]bool // members seen in ERROR: they may be left with offline_mode
+	plan   string          // the plan that is a remedy, while it runs
+	cure   Remedy
 }
 
 // step does the most urgent thing there is to do, if nothing else is going on.
@@ -69,33 +82,108 @@ func (h *healer) step(ctx context.Context) error {
 	if err != nil || !h.Heal || !paused.Since.IsZero() {
 		return err
 	}
-	if running, err := h.Current(ctx); err != nil || running.ID != "" {
-		return err
-	}
 	c, err := h.Cluster(ctx)
 	if err != nil {
 		return err
 	}
-	r := heal(c, h.watch.View(), h.tried, time.Now())
-	ask := ""
-	if r.Do == Ask {
-		ask = r.Why
+	running, err := h.Current(ctx)
+	if err != nil {
+		return err
 	}
-	if ask != h.Asking() {
-		h.asking.Store(&ask)
-		if ask != "" {
-			h.Log.Warn("healing needs a human", "why", ask)
+	if running.ID != "" { // nothing else beside a plan
+		return h.act(ctx, c, func(v *topology.View) Remedy { return hurry(c, v, time.Now()) })
+	}
+	v := h.watch.View()
+	h.tried.settle(v)
+	for _, m := range v.In(topology.Error) {
+		h.gaveUp[m.Name] = true
+	}
+	decide := func(v *topology.View) Remedy {
+		if r := heal(c, v, h.tried, time.Now()); r.Do != Nothing {
+			return r
+		}
+		return leftover(v, h.gaveUp)
+	}
+	if err := h.ask(ctx, decide(v)); err != nil {
+		return err
+	}
+	return h.act(ctx, c, decide)
+}
+
+// leftover finds what a member that is back was left with. offline_mode is
+// cleared only where the server set it itself, when it gave up: a human may
+// have reasons of his own.
+func leftover(v *topology.View, gaveUp map[string]bool) Remedy {
+	for _, m := range v.In(topology.Online) {
+		if gaveUp[m.Name] && m.Report.OfflineMode {
+			return Remedy{Do: Open, Member: m.Name, Why: m.Name + " is back, and still closed to clients since it gave up (offline_mode)"}
 		}
 	}
+	return Remedy{}
+}
+
+// ask keeps the question that is open now, and tells when it changed.
+func (h *healer) ask(ctx context.Context, r Remedy) error {
+	text := ""
+	if r.Do == Ask {
+		text = r.Why
+	}
+	was := h.Asking()
+	if text == was {
+		return nil
+	}
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	if _, err := h.question.Change(ctx, h.fence, func(q *Question) error { *q = Question{text, now}; return nil }); err != nil {
+		return err
+	}
+	h.asking.Store(&text)
+	// A question whose wording moves, because times in it do, is no news.
+	switch asked, asks := subject(was), subject(text); {
+	case asks == asked:
+	case text == "":
+		h.tell(event.New(event.HealingAnswered, "cluster", "healing needs no human any more"), r)
+	default:
+		h.Log.Warn("healing needs a human", "why", text)
+		h.tell(event.New(event.HealingAsks, "cluster", "healing needs a human: "+text), r)
+	}
+	return nil
+}
+
+// subject is what a question is about, without its figures.
+func subject(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r == '.' {
+			return -1
+		}
+		return r
+	}, text)
+}
+
+func (h *healer) tell(e event.Event, r Remedy) {
+	if h.Tell == nil {
+		return
+	}
+	e.Member = r.Member
+	for k, v := range map[string]string{"remedy": string(r.Do), "members": strings.Join(r.Names, ","), "why": r.Why} {
+		if v != "" {
+			e = e.With(k, v)
+		}
+	}
+	h.Tell.Publish(e)
+}
+
+// act does what decide says, if it still says so of a View made now: what was
+// read must still hold when it is acted upon.
+func (h *healer) act(ctx context.Context, c Cluster, decide func(*topology.View) Remedy) error {
+	r := decide(h.watch.View())
 	if r.Do == Nothing || r.Do == Ask {
 		return nil
 	}
-	// What was read must still hold when it is acted upon.
 	v, err := h.look(ctx, nil)
 	if err != nil {
 		return err
 	}
-	if again := heal(c, v, h.tried, time.Now()); again.Do != r.Do || again.Member != r.Member || !slices.Equal(again.Names, r.Names) {
+	if again := decide(v); again.Do != r.Do || again.Member != r.Member || !slices.Equal(again.Names, r.Names) {
 		return nil
 	}
 	h.decided.Store(new(time.Now()))
@@ -122,28 +210,36 @@ func (h *healer) learn(ctx context.Context) error {
 
 func (h *healer) failed(r Remedy, why string) {
 	t := h.tried[r.Member]
-	h.tried[r.Member] = attempt{failed: t.failed + 1, last: time.Now(), why: why}
+	h.tried[r.Member] = attempt{failed: t.failed + 1, last: time.Now(), why: why, cause: diagnose(why)}
 }
 
 func (h *healer) cureBy(ctx context.Context, c Cluster, v *topology.View, r Remedy) error {
 	req := Request{Actor: "healing"}
+	cause := h.cause(ctx, v, r)
+	if cause != Unclear {
+		r.Why += " (" + string(cause) + ")"
+	}
 	var p plan.Plan
 	var err error
 	switch r.Do {
 	case Expel:
-		return h.setExpel(ctx, v, 0, r)
+		err = h.setExpel(ctx, v, 0)
 	case Relax:
-		return h.setExpel(ctx, v, *c.Spec.ExpelTimeout, r)
+		err = h.setExpel(ctx, v, *c.Spec.ExpelTimeout)
+	case Open:
+		err = h.open(ctx, v, r.Member)
 	case Rejoin:
 		p, err = h.StartMember(ctx, r.Member, req)
 	case Rebuild:
 		p, err = h.RebuildMember(ctx, r.Member, req)
 	case Restart:
 		p, err = h.StartGroup(ctx, req)
+	case Regroup:
+		p, err = h.regroup(ctx, r, req)
 	case Force:
 		p, err = h.ForceGroup(ctx, Request{Actor: req.Actor, Accept: Accept{Missing: r.Names}})
 	case Recover:
-		p, err = h.recoverGroup(ctx, c, r, req)
+		p, err = h.recoverGroup(ctx, c, v, r, req)
 	}
 	if err != nil {
 		if refused, ok := errors.AsType[*plan.RefusedError](err); ok {
@@ -153,28 +249,99 @@ func (h *healer) cureBy(ctx context.Context, c Cluster, v *topology.View, r Reme
 		}
 		return err
 	}
-	h.Log.Info("healing", "remedy", r.Do, "member", r.Member, "why", r.Why, "plan", p.ID)
-	if !p.State.Over() {
+	h.Log.Info("healing", "remedy", r.Do, "member", r.Member, "members", r.Names, "why", r.Why, "plan", p.ID)
+	e := event.New(event.HealingActs, "cluster", fmt.Sprintf("%s: %s", r.Do.words(), r.Why))
+	if r.Member != "" {
+		e.Subject = "member/" + r.Member
+	}
+	if cause != Unclear {
+		e = e.With("cause", string(cause))
+	}
+	h.tell(e.With("plan", p.ID), r)
+	if p.ID != "" && !p.State.Over() {
 		h.plan, h.cure = p.ID, r
 	}
 	return nil
+}
+
+// cause reads what the server that is to be helped says about its trouble.
+func (h *healer) cause(ctx context.Context, v *topology.View, r Remedy) Cause {
+	m, ok := v.Member(r.Member)
+	if !ok || m.Report == nil || r.Do != Rejoin && r.Do != Rebuild {
+		return Unclear
+	}
+	said := []string{m.Report.LastError, r.Why}
+	if server, err := h.server(Known{Member: specOf(m)}); err == nil {
+		ask, cancel := context.WithTimeout(ctx, lookLimit)
+		defer cancel()
+		if lines, err := server.LoggedErrors(ask, time.Since(m.Since)+logAge); err == nil {
+			said = append(said, lines)
+		}
+	}
+	return diagnose(said...)
+}
+
+// words say what a cure does.
+func (c Cure) words() string {
+	switch c {
+	case Expel:
+		return "the group expels dead members at once"
+	case Relax:
+		return "the group is as patient as it was"
+	case Open:
+		return "clients are let in again"
+	case Rejoin:
+		return "a member is brought back"
+	case Rebuild:
+		return "a member is rebuilt from the others"
+	case Restart:
+		return "the group is started again"
+	case Regroup:
+		return "what is left of the group is stopped, to be started with those that hold more"
+	case Force:
+		return "the rest goes on without the lost majority"
+	case Recover:
+		return "the group is recovered from a transaction that cannot be applied"
+	}
+	return string(c)
 }
 
 // setExpel changes how long the group waits for silent members, on everybody
 // who can be told. It is not persisted: a restart brings the configured value
 // back. There is no statement to expel a member; with a timeout of zero the
 // group expels whom it suspects within a second, else after 10 to 25.
-func (h *healer) setExpel(ctx context.Context, v *topology.View, seconds int, r Remedy) error {
-	h.Log.Info("healing", "remedy", r.Do, "members", r.Names, "why", r.Why, "expel_timeout", seconds)
+func (h *healer) setExpel(ctx context.Context, v *topology.View, seconds int) error {
 	var failed []error
 	for _, m := range v.In(topology.Online) {
 		server, err := h.server(Known{Member: specOf(m)})
 		if err == nil {
 			err = server.SetGlobal(ctx, map[string]string{"group_replication_member_expel_timeout": strconv.Itoa(seconds)})
 		}
-		failed = append(failed, err)
+		if _, managed := errors.AsType[*mysql.ErrManaged](err); !managed { // there the parameter group has it
+			failed = append(failed, err)
+		}
 	}
 	return errors.Join(failed...)
+}
+
+func (h *healer) open(ctx context.Context, v *topology.View, name string) error {
+	m, _ := v.Member(name)
+	server, err := h.server(Known{Member: specOf(m)})
+	if err != nil {
+		return err
+	}
+	delete(h.gaveUp, name)
+	return server.AcceptClients(ctx)
+}
+
+// regroup takes what is left of a group apart, so that it can be started with
+// the members that hold more.
+func (g *Group) regroup(ctx context.Context, r Remedy, req Request) (plan.Plan, error) {
+	var steps []plan.Step
+	for _, name := range r.Names {
+		steps = append(steps, plan.Step{Verb: leave, Member: name, Final: true})
+	}
+	return g.start(ctx, newPlan("regroup", "stop what is left of the group: "+strings.Join(r.Names, ", "), steps), req)
 }
 
 // RebuildMember brings a member back on a copy of the others' data, after
@@ -218,22 +385,30 @@ func (g *Group) ForceGroup(ctx context.Context, r Request) (plan.Plan, error) {
 		return plan.Plan{}, plan.Refuse("`perdure status`", "the group's quorum is %s; only a group that lost it can be forced. Nothing was changed.", v.Quorum)
 	}
 	for _, m := range v.Members {
-		if in := m.State == topology.Online || m.State == topology.Recovering; !in && !slices.Contains(r.Accept.Missing, m.Name) {
+		if in := m.State == topology.Online || m.State == topology.Recovering; !in && listedByOthers(v, m.UUID) && !slices.Contains(r.Accept.Missing, m.Name) {
 			return plan.Plan{}, plan.Refuse("bring it back, or name it: `perdure group force --accept-loss "+m.Name+"`",
 				"%s is %s (%s): if it runs and is only cut off from here there would be two groups. Nothing was changed.", m.Name, m.State, m.Why)
 		}
 	}
-	steps := []plan.Step{{Verb: force, Args: map[string]string{"missing": strings.Join(r.Accept.Missing, ",")}}}
+	steps := []plan.Step{{Verb: force, Final: true, Args: map[string]string{"missing": strings.Join(r.Accept.Missing, ",")}}}
 	return g.start(ctx, newPlan("force", "go on without "+strings.Join(r.Accept.Missing, ", ")+" in cluster "+c.Name, steps), r)
 }
 
 // recoverGroup is the recipe for a transaction that no member can apply: what
 // was received is forgotten, the lineage most members share goes on, and who
 // executed something else is rebuilt, its own transactions saved.
-func (g *Group) recoverGroup(ctx context.Context, c Cluster, r Remedy, req Request) (plan.Plan, error) {
+func (g *Group) recoverGroup(ctx context.Context, c Cluster, v *topology.View, r Remedy, req Request) (plan.Plan, error) {
+	// The group will give the numbers of what they have beyond the others again.
+	seed, _ := v.Member(r.Member)
+	for _, name := range r.Names {
+		c = c.with(name, func(k *Known) { k.GivenUp = seed.Report.Executed.String() })
+	}
 	steps := []plan.Step{c.record()}
 	for _, m := range c.Members {
-		steps = append(steps, plan.Step{Verb: leave, Member: m.Name}, plan.Step{Verb: forget, Member: m.Name})
+		steps = append(steps, plan.Step{Verb: leave, Member: m.Name})
+	}
+	for _, m := range c.Members {
+		steps = append(steps, plan.Step{Verb: forget, Member: m.Name, Final: true})
 	}
 	for _, name := range r.Names {
 		steps = append(steps, plan.Step{Verb: salvage, Member: name})

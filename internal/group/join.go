@@ -423,11 +423,6 @@ func (a *actor) join(ctx context.Context, c Cluster, m Known, clients clients, j
 		if err := a.changing(ctx, clients, func() error { return server.Join(ctx) }, listed); err != nil {
 			return a.withLog(ctx, err, m)
 		}
-		if x.Report != nil && x.Report.OfflineMode { // the group never clears it
-			if err := server.AcceptClients(ctx); err != nil {
-				return err
-			}
-		}
 	}
 	return a.opened(ctx, m, j)
 }

@@ -103,7 +103,7 @@ func deref(g api.Group) (api.Group, int) {
 // examine looks at every server of spec and cluster, with a watcher of its
 // own: servers that are not members yet are nobody else's business.
 func (g *Group) examine(ctx context.Context, spec api.Spec, c Cluster, r Request) (ask, error) {
-	a := ask{spec: spec, cluster: c, accept: r.Accept, remove: r.Remove, method: r.Method, seeds: map[string]string{}}
+	a := ask{spec: spec, cluster: c, accept: r.Accept, remove: r.Remove, method: r.Method, seeds: map[string]string{}, stacks: map[string]string{}}
 	if a.method == "" {
 		a.method = Auto
 	}
@@ -132,11 +132,11 @@ func (g *Group) examine(ctx context.Context, spec api.Spec, c Cluster, r Request
 			return a, err
 		}
 		a.findings = append(a.findings, findings...)
-		vars, err := server.Variables(ctx, "group_replication_group_seeds")
+		vars, err := server.Variables(ctx, "group_replication_group_seeds", "group_replication_communication_stack")
 		if err != nil {
 			return a, err
 		}
-		a.seeds[m.Name] = vars["group_replication_group_seeds"]
+		a.seeds[m.Name], a.stacks[m.Name] = vars["group_replication_group_seeds"], vars["group_replication_communication_stack"]
 	}
 	return a, nil
 }
@@ -279,8 +279,11 @@ func (g *Group) StartMember(ctx context.Context, name string, r Request) (plan.P
 	a := ask{accept: r.Accept, method: r.Method}
 	steps := []plan.Step{
 		c.with(name, func(k *Known) { k.Stopped = false }).record(),
-		{Verb: configure, Member: name},
 	}
+	if x.State == topology.Recovering && x.Report != nil && stuck(x.Report) {
+		steps = append(steps, plan.Step{Verb: leave, Member: name})
+	}
+	steps = append(steps, plan.Step{Verb: configure, Member: name})
 	steps = append(steps, a.letIn(name)...)
 	steps = append(steps, plan.Step{Verb: verify, Member: name})
 	return g.start(ctx, newPlan("rejoin", "bring "+name+" back into the group", steps), r)
@@ -304,8 +307,8 @@ func (g *Group) StopGroup(ctx context.Context, r Request) (plan.Plan, error) {
 	slices.SortStableFunc(in, func(a, b topology.Member) int { // a primary is the last to go
 		return strings.Compare(string(b.Role), string(a.Role))
 	})
-	for _, m := range in {
-		steps = append(steps, plan.Step{Verb: leave, Member: m.Name})
+	for i, m := range in { // when the last one goes there is no group to come back to
+		steps = append(steps, plan.Step{Verb: leave, Member: m.Name, Final: i == len(in)-1})
 	}
 	return g.start(ctx, newPlan("stop-group", "stop cluster "+c.Name, steps), r)
 }
@@ -323,7 +326,7 @@ func (g *Group) StartGroup(ctx context.Context, r Request) (plan.Plan, error) {
 	if v.Quorum == topology.HasQuorum && len(outside(v, specOfCluster(c).Members)) == 0 {
 		return newPlan("start-group", "cluster "+c.Name+" is running already", nil), nil
 	}
-	seed, err := guard(c.Names(), v, r.Accept)
+	seed, before, err := choose(c, v, r.Accept)
 	if err != nil {
 		return plan.Plan{}, err
 	}
@@ -348,6 +351,7 @@ func (g *Group) StartGroup(ctx context.Context, r Request) (plan.Plan, error) {
 		}
 	}
 	steps[0] = c.record()
+	steps = append(steps, merges(seed, before)...)
 	steps = append(steps, r.Accept.step(seed), plan.Step{Verb: account, Member: seed})
 	steps = append(append(steps, rest...), plan.Step{Verb: verify})
 	return g.start(ctx, newPlan("start-group", fmt.Sprintf("start cluster %s: %s holds most and begins", c.Name, seed), steps), r)

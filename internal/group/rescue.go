@@ -43,7 +43,7 @@ func (a *actor) forceGroup(ctx context.Context, s *plan.Step, j plan.Journal) er
 			if first.Name == "" {
 				first = m
 			}
-		case !slices.Contains(missing, m.Name):
+		case listedByOthers(v, m.UUID) && !slices.Contains(missing, m.Name):
 			return plan.Refuse("`perdure status`", "%s is %s and was not given up", m.Name, m.State)
 		}
 	}
@@ -124,8 +124,13 @@ func (a *actor) salvage(ctx context.Context, m Known, j plan.Journal) error {
 		}
 	}
 	own := x.Report.Executed.Subtract(others).Union(m.beyond(x.Report).Intersect(x.Report.Executed))
-	if own.IsEmpty() {
+	never := x.Report.Received.Subtract(x.Report.Executed).Subtract(others)
+	if own.IsEmpty() && never.IsEmpty() {
 		j.Note("it has nothing of its own")
+		return nil
+	}
+	if own.IsEmpty() { // in no binary log, never visible to anybody
+		j.Note("it has nothing of its own but what it received and never applied: %s", describe(never))
 		return nil
 	}
 	if a.Salvage == "" || a.Binlog == nil {

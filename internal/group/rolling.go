@@ -87,7 +87,7 @@ func (g *Group) roll(ctx context.Context, kind, title, to string, r Request) (pl
 		return newPlan(kind, "nothing to do: every member runs "+to, nil), nil
 	}
 	if kind == "upgrade" {
-		steps = append(steps, plan.Step{Verb: protocol})
+		steps = append(steps, plan.Step{Verb: protocol, Final: true})
 	}
 	steps = append(steps, plan.Step{Verb: verify})
 	return g.start(ctx, newPlan(kind, fmt.Sprintf(title, c.Name), steps), r)

@@ -29,7 +29,7 @@ func (s *Server) Bootstrap(ctx context.Context) error {
 	if d.RDS {
 		return s.exec(ctx, "bootstrap the group", "CALL mysql.rds_group_replication_start(1)")
 	}
-	if err := s.exec(ctx, "prepare the bootstrap", "SET GLOBAL group_replication_bootstrap_group = ON"); err != nil {
+	if err := s.exec(ctx, "prepare the bootstrap", "SET GLOBAL group_replication_force_members = ''; SET GLOBAL group_replication_bootstrap_group = ON"); err != nil {
 		return err
 	}
 	err = s.exec(ctx, "bootstrap the group", "START GROUP_REPLICATION")

@@ -178,14 +178,14 @@ func (s *Server) Purged(ctx context.Context) (gtid.Set, error) {
 	return gtid.Parse(text)
 }
 
-// LoggedErrors reads the newest six errors about replication that the server wrote
+// LoggedErrors reads the newest six errors about replication, or a full disk, that the server wrote
 // to its error log within the last age, oldest first, in one line. Servers
 // older than 8.0.22 have no such table.
 func (s *Server) LoggedErrors(ctx context.Context, age time.Duration) (string, error) {
 	var said sql.NullString
 	err := s.read(ctx, "read its error log", `SELECT GROUP_CONCAT(REPLACE(DATA, 'Plugin group_replication reported: ', '') ORDER BY LOGGED SEPARATOR '; ') FROM (
 		SELECT LOGGED, DATA FROM performance_schema.error_log
-		WHERE PRIO = 'Error' AND SUBSYSTEM = 'Repl' AND LOGGED > NOW(6) - INTERVAL ? SECOND
+		WHERE PRIO = 'Error' AND (SUBSYSTEM = 'Repl' OR DATA LIKE '%isk is full%' OR DATA LIKE '%o space left%') AND LOGGED > NOW(6) - INTERVAL ? SECOND
 		ORDER BY LOGGED DESC LIMIT 6) e`, []any{int(age.Seconds())}, &said)
 	return said.String, err
 }

@@ -123,7 +123,7 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	n.group = group.New(group.Config{
 		Node: f.Node.Name, Store: n.control, Lease: n.lease, Watch: n.watch, Open: n.Open,
 		Log: n.log.With("part", "group"), Written: n.written(o.Written), Heal: o.Heal,
-		Gate: n, Handover: n.handover(),
+		Gate: n, Handover: n.handover(), Tell: n.publisher(),
 		Salvage: filepath.Join(f.Node.Data, "salvage"), Binlog: n.binlogTool,
 	})
 	if err := n.openProxy(); err != nil {

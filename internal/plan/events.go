@@ -35,6 +35,10 @@ func Events(before, after Plan) []event.Event {
 		return j.events
 	}
 	switch {
+	case after.State == Undoing && after.Aborted != "":
+		j.tell(event.PlanTakingBack, "", after.Title+": "+after.Error+", is being taken back", "")
+	case after.State == Undone && after.Aborted != "":
+		j.tell(event.PlanUndone, "", after.Title+": "+after.Error+", everything is as it was", "")
 	case after.State == Undoing:
 		j.tell(event.PlanTakingBack, "", after.Title+": failed and is being taken back: "+after.Error, "")
 	case after.State == Done:

@@ -59,7 +59,13 @@ type Step struct {
 	Before map[string]string `json:"before,omitempty"`
 	// Keep marks a place to which the plan is taken back and no further: once
 	// the step is done, it and what came before it stand.
-	Keep  bool      `json:"keep,omitempty"`
+	Keep bool `json:"keep,omitempty"`
+	// Final marks a step after whose beginning there is no way back: a human
+	// cannot abort the plan any more.
+	Final bool `json:"final,omitempty"`
+	// Whole marks a step that is not broken off half way: an abort waits for its
+	// end. Steps without the mark are left where they are, and undone.
+	Whole bool      `json:"whole,omitempty"`
 	State StepState `json:"state"`
 	Note  string    `json:"note,omitempty"` // progress, then result
 	Begin time.Time `json:"begin,omitzero"`
@@ -84,6 +90,7 @@ type Plan struct {
 	Hint    string    `json:"hint,omitempty"`
 	Refused bool      `json:"refused,omitempty"` // a safety rule said no
 	Actor   string    `json:"actor,omitempty"`   // who asked
+	Aborted string    `json:"aborted,omitempty"` // who wanted it taken back
 	Node    string    `json:"node,omitempty"`    // who did the newest step
 	Epoch   int64     `json:"epoch,omitempty"`   // under which term
 	Created time.Time `json:"created"`
@@ -121,6 +128,23 @@ func Hint(err error) string {
 		return h.Hint
 	}
 	return ""
+}
+
+// Abortable refuses if the plan cannot be taken back, or not any more.
+func (p *Plan) Abortable() error {
+	switch {
+	case p.State.Over():
+		return Refuse("`perdure op list`", "%s has ended: %s. There is nothing to take back.", p.ID, p.State)
+	case p.State == Undoing:
+		return Refuse("wait for it with `perdure op watch "+p.ID+"`", "%s is being taken back already: %s", p.ID, p.Error)
+	}
+	for i, s := range p.Steps {
+		if s.Final && s.State != Waiting {
+			return Refuse("wait for it with `perdure op watch "+p.ID+"`",
+				"%s is past the point of no return: step %d, %s, cannot be taken back. It goes on.", p.Title, i+1, s)
+		}
+	}
+	return nil
 }
 
 // Done counts the steps that are done.

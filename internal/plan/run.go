@@ -36,13 +36,14 @@ type Runner struct {
 	Fence state.Fence
 	Node  string
 	Actor Actor
+	// Abort, if not nil, gives the name of whoever wants the plan taken back. It
+	// breaks off the step that runs, unless that is to be done whole, and is not
+	// heard any more once a final step has begun.
+	Abort <-chan string
 	// Written, if set, is called after each write of the journal, with the plan
 	// as written. It must not keep or change it.
 	Written func(Plan)
 }
-
-// ErrAborted is what a plan fails with that a human took back.
-var ErrAborted = errors.New("aborted by a human")
 
 // Run takes the plan from wherever its journal says it is to its end, and
 // returns it. An error means that the journal could not be written or that ctx
@@ -60,6 +61,12 @@ func (r *Runner) Run(ctx context.Context) (Plan, error) {
 		}
 		if p.Steps[i].State == StepDone {
 			continue
+		}
+		if err := w.aborted(ctx); err != nil {
+			return p, err
+		}
+		if p.State != Running {
+			break
 		}
 		if err := w.do(ctx, &p.Steps[i]); err != nil {
 			return p, err
@@ -82,6 +89,44 @@ type writer struct {
 	plan   *Plan
 	rev    state.Revision
 	noted  time.Time
+	by     string // who wants the plan taken back
+}
+
+// errAborted ends the context of a step that is broken off.
+var errAborted = errors.New("aborted")
+
+// aborted turns a plan around that a human wants taken back.
+func (w *writer) aborted(ctx context.Context) error {
+	select {
+	case w.by = <-w.runner.Abort:
+	default:
+	}
+	if w.by == "" || w.plan.Abortable() != nil {
+		return nil
+	}
+	return w.change(ctx, func() {
+		w.plan.State, w.plan.Aborted, w.plan.Error = Undoing, w.by, "aborted by "+w.by
+	})
+}
+
+// act does a step, and breaks it off when a human wants the plan taken back.
+func (w *writer) act(ctx context.Context, s *Step) error {
+	if w.runner.Abort == nil || s.Whole || w.plan.Abortable() != nil {
+		return w.runner.Actor.Do(ctx, s, w.journal(ctx, s))
+	}
+	at, cancel := context.WithCancelCause(ctx)
+	var listener sync.WaitGroup
+	listener.Go(func() {
+		select {
+		case w.by = <-w.runner.Abort:
+			cancel(errAborted)
+		case <-at.Done():
+		}
+	})
+	err := w.runner.Actor.Do(at, s, w.journal(ctx, s))
+	cancel(nil)
+	listener.Wait()
+	return err
 }
 
 func (w *writer) do(ctx context.Context, s *Step) error {
@@ -90,7 +135,7 @@ func (w *writer) do(ctx context.Context, s *Step) error {
 	}); err != nil {
 		return err
 	}
-	err := w.runner.Actor.Do(ctx, s, w.journal(ctx, s))
+	err := w.act(ctx, s)
 	if ctx.Err() != nil { // stopped or lost the lease: somebody goes on from here
 		return context.Cause(ctx)
 	}
@@ -104,6 +149,10 @@ func (w *writer) do(ctx context.Context, s *Step) error {
 			return
 		}
 		s.State, w.plan.State = StepFailed, Undoing
+		if w.by != "" {
+			w.plan.Aborted, w.plan.Error = w.by, "aborted by "+w.by
+			return
+		}
 		w.plan.Error, w.plan.Hint = fmt.Sprintf("%s: %v", s, err), Hint(err)
 		if refused, ok := errors.AsType[*RefusedError](err); ok {
 			w.plan.Refused, w.plan.Error = true, refused.Error()
