@@ -162,6 +162,7 @@ type wishes struct {
 	policy Policy
 	drains map[string]bool
 	hold   bool
+	behind map[string]bool // too far behind for clients
 	funnel string // while set, the only member that takes writes
 }
 
@@ -172,7 +173,7 @@ func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members 
 		t := &v.Members[i]
 		m := &Member{
 			Name: t.Name, Address: t.Address, State: t.State,
-			Drained: w.drains[t.Name], Seat: seats(t.Name), read: t.Readable && !w.drains[t.Name],
+			Drained: w.drains[t.Name], Seat: seats(t.Name), read: t.Readable && !w.drains[t.Name] && !w.behind[t.Name],
 		}
 		m.counted = counts(t.State, v.Quorum)
 		if t.Report != nil {
@@ -190,6 +191,11 @@ func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members 
 			writable = append(writable, m)
 		}
 		members = append(members, m)
+	}
+	// Writes leave it too: what it certifies against is old, and the group is
+	// slowed down for it. The only writer stays one.
+	if kept := slices.DeleteFunc(slices.Clone(writable), func(m *Member) bool { return w.behind[m.Name] }); len(kept) > 0 {
+		writable = kept
 	}
 	slices.SortFunc(members, func(a, b *Member) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(writable, func(a, b *Member) int {
@@ -211,6 +217,38 @@ func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members 
 		}
 	}
 	return members, schema, counted > 1 && v.Mode != topology.SinglePrimary
+}
+
+// How far behind a member may be and still take clients: where the events
+// member.lagging and member.flow-control begin. It is reached upwards and left
+// at half, so that a member at the edge does not come and go.
+const (
+	lagMost   = 10 * time.Second
+	queueMost = 25_000
+)
+
+// behind says which members are too far behind for clients, given which were.
+// If all that could be read are, none is: old answers are better than none.
+func behind(was map[string]bool, v *topology.View) map[string]bool {
+	now := map[string]bool{}
+	readable := 0
+	for _, m := range v.Members {
+		if !m.Readable || m.Report == nil {
+			continue
+		}
+		readable++
+		lag, queue := lagMost, int64(queueMost)
+		if was[m.Name] {
+			lag, queue = lagMost/2, queueMost/2
+		}
+		if m.Report.Lag >= lag || m.Report.Queue >= queue {
+			now[m.Name] = true
+		}
+	}
+	if len(now) == readable {
+		return nil
+	}
+	return now
 }
 
 func cmpPreferred(a, b, preferred string) int {

@@ -149,6 +149,7 @@ func (t *Table) Funnel(member string) (release func(), err error) {
 // remake puts a new plan in force if it says something new.
 func (t *Table) remake() {
 	old := t.plan.Load()
+	t.want.behind = behind(t.want.behind, &t.view)
 	members, schema, spread := decide(&t.view, t.want, t.seat)
 	p := &Plan{
 		Number: old.Number + 1, Members: members, Schema: schema, Spread: spread, Funnel: t.want.funnel, Holding: t.want.hold,
