@@ -67,6 +67,10 @@ var Builtin = []Rule{
 		Text: `{join(map(filter(problems, .kind == "errant"), .text), "; ")}`,
 	},
 	{
+		Name: "members-differ", Severity: event.Critical, Missing: MissingOK, When: `total("perdure_consistency_differing_tables") > 0`,
+		Text: `members do not hold the same data in {int(total("perdure_consistency_differing_tables"))} tables: see perdure consistency show`,
+	},
+	{
 		Name: "two-groups", Severity: event.Critical, Missing: MissingKeep, When: `any(problems, .kind == "two-groups")`,
 		Text: `{join(map(filter(problems, .kind == "two-groups"), .text), "; ")}`,
 	},
@@ -118,6 +122,29 @@ var Builtin = []Rule{
 		Name: "events-waiting", Severity: event.Critical, For: lasts(5 * time.Second), Hold: lasts(10 * time.Second),
 		When: `metric("perdure_events_waiting_seconds") > 5 or rate("perdure_events_dropped_total", "1m") > 0`,
 		Text: `events are not stored: {int(metric("perdure_events_waiting"))} wait, {int(metric("perdure_events_dropped_total"))} were dropped`,
+	},
+	{ // a node without a queue has nothing to say; one whose queue does not tell is an alarm
+		Name: "queue-age", Severity: event.Warning, For: lasts(10 * time.Second), Hold: lasts(10 * time.Second),
+		Where: `known("perdure_queue_accepted_writes_total")`,
+		When:  `metric("perdure_queue_oldest_age_seconds") > 60`, Clear: `metric("perdure_queue_oldest_age_seconds") < 20`,
+		Text: `the oldest queued write waits for {int(metric("perdure_queue_oldest_age_seconds"))} s`,
+	},
+	{
+		Name: "queue-held-back", Severity: event.Critical, For: lasts(time.Minute), Hold: lasts(2 * time.Second),
+		Where: `known("perdure_queue_accepted_writes_total")`, When: `metric("perdure_queue_held_back") > 0`,
+		Text: `queued writes are accepted and none is applied: the queue is paused or halted`,
+	},
+	{ // without the database nobody can count them, and that has alarms of its own
+		Name: "queue-dead-letters", Severity: event.Warning, Hold: lasts(5 * time.Second), Missing: MissingKeep,
+		Where: `known("perdure_queue_accepted_writes_total")`, When: `metric("perdure_queue_dead_letters") > 0`,
+		Text: `{int(metric("perdure_queue_dead_letters"))} queued writes were given up and wait for a decision`,
+	},
+	{
+		Name: "queue-log", Severity: event.Critical, For: lasts(10 * time.Second), Hold: lasts(30 * time.Second),
+		Where: `known("perdure_queue_accepted_writes_total")`,
+		When:  `metric("perdure_queue_log_bytes") > 0.8 * metric("perdure_queue_log_limit_bytes")`,
+		Clear: `metric("perdure_queue_log_bytes") < 0.7 * metric("perdure_queue_log_limit_bytes")`,
+		Text:  `the log of the write queue holds {int(100 * metric("perdure_queue_log_bytes") / metric("perdure_queue_log_limit_bytes"))} % of what it may: then writes are refused`,
 	},
 	{
 		Name: "delivery", Severity: event.Warning, For: lasts(time.Minute), Hold: lasts(10 * time.Second), Missing: MissingOK,

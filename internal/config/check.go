@@ -81,6 +81,7 @@ func (f *File) check(source []byte) []error {
 	f.checkProxy(c)
 	f.checkQueue(c)
 	f.checkNotice(c)
+	f.checkUpkeep(c)
 	return c.found
 }
 

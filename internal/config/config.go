@@ -30,6 +30,7 @@ type File struct {
 	Service Service      `yaml:"service,omitempty" json:"service,omitempty" doc:"Who starts and stops the members' servers."`
 	Streams Streams      `yaml:"streams,omitempty" json:"streams,omitempty" doc:"JetStream, which holds the write queue. Default: embedded, this node alone."`
 	Notice  `yaml:",inline"`
+	Upkeep  `yaml:",inline"`
 
 	path string
 }
@@ -114,7 +115,7 @@ func Load(path string) (*File, error) {
 func Parse(b []byte) (*File, error) {
 	var f File
 	if err := yaml.UnmarshalWithOptions(b, &f, yaml.Strict(), yaml.DisallowUnknownField()); err != nil {
-		return nil, &Error{plain(err)}
+		return nil, misread(b, err)
 	}
 	if found := f.check(b); len(found) > 0 {
 		return nil, errors.Join(found...)

@@ -37,6 +37,13 @@ func TestMistakesAreNamedWithTheirPlace(t *testing.T) {
 		{"a password in the file", strings.Replace(good, `"env:X"`, "hunter2", 1), []string{"by reference"}},
 		{"no members", good[:strings.Index(good, "members")] + "members: []\n", []string{"one to nine members"}},
 		{"several mistakes at once", strings.NewReplacer("m2", "m1", "cluster: shop", "cluster: Shop!").Replace(good), []string{"cluster: a cluster's name", "two members are called m1"}},
+		{"a duration that is none", good + "events: {keep: fortnight}\n", []string{`events.keep: "fortnight" is not a duration`, "7 |", "^"}},
+		{"two of them, one in a list", good + "events:\n  keep: 3 days\nalarms:\n  rules:\n    - {name: x, when: 'true', for: soon}\n", []string{`events.keep: "3 days" is not`, `alarms.rules[0].for: "soon" is not`, "8 |", "11 |", "^"}},
+		{"a duration of the proxy", good + "proxy: {rw: 'h:1', hold_limit: ten}\n", []string{`proxy.hold_limit: "ten" is not a duration such as 10s`, "7 |", "^"}},
+		{"a schedule with a bad hour", good + "schedules:\n  - {name: a, do: restart, at: '0 25 * * *'}\n", []string{`schedules[0].at: "25" is no hour`, "8 |", "^"}},
+		{"a schedule with a bad zone", good + "schedules:\n  - {name: a, do: restart, at: '@daily', zone: Mars}\n", []string{`schedules[0].zone: "Mars" is no time zone`, "8 |", "^"}},
+		{"an audit without an account", good + "schedules:\n  - {name: a, do: consistency, at: '@daily'}\n", []string{"schedules[0].do: an audit needs the section consistency"}},
+		{"an audit of a table without its schema", good + "consistency: {user: a, password: 'env:X', tables: [orders]}\n", []string{`consistency.tables: "orders" is not schema.table`, "^"}},
 		{"text that is no YAML", "version: [", []string{"[1:"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -37,6 +37,13 @@ members:
   - {name: m1, address: 192.0.2.11:3306, zone: a}
   - {name: m2, address: 192.0.2.12:3306, zone: b}
   - {name: m3, address: 192.0.2.13:3306, zone: c}
+
+# Compare what the members hold, every night. "perdure consistency grants" makes the account.
+# consistency:
+#   user: auditor
+#   password: file:/etc/perdure/auditor.password
+# schedules:
+#   - {name: nightly-audit, do: consistency, at: "0 3 * * *", zone: Europe/Berlin, missed: run, within: 4h}
 `
 
 // Schema is the JSON Schema of the file, made from the same types that read it.

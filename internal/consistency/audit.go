@@ -29,8 +29,11 @@ type Config struct {
 	Store state.Store
 	Key   string // of the document in Store; default "consistency/audit"
 	Log   *slog.Logger
+	ID    string // of the audit; default: made up
 	// Progress is called at most once a second, by the goroutine of Run.
 	Progress func(Progress)
+	// Found is called by it with every difference that gets into the report.
+	Found func(Difference)
 
 	// BusyShare is how much of the time a member works for the audit while it
 	// has other work; default 0.03. IdleShare is for members that have none;
@@ -74,6 +77,9 @@ func New(cfg Config) *Auditor {
 	}
 	if cfg.Progress == nil {
 		cfg.Progress = func(Progress) {}
+	}
+	if cfg.Found == nil {
+		cfg.Found = func(Difference) {}
 	}
 	a := &Auditor{cfg: cfg}
 	if cfg.Store != nil {
@@ -262,6 +268,13 @@ func (r *run) fullImages(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// differs reports a difference that is proved.
+func (r *run) differs(d Difference) {
+	if r.report.differs(d) {
+		r.cfg.Found(d)
+	}
 }
 
 func contains(all []string, one string) bool {

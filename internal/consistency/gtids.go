@@ -110,7 +110,7 @@ func (r *run) reportErrant(lacking errant) {
 		}
 		d.Text = fmt.Sprintf("%s neither executed nor received %s, which %s executed", strings.Join(without, ", "), flat(set), strings.Join(having, ", "))
 		d.SQL = fmt.Sprintf("SELECT GTID_SUBTRACT('%s', @@GLOBAL.gtid_executed)", flat(set))
-		r.report.differs(d)
+		r.differs(d)
 	}
 }
 

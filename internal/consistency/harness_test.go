@@ -53,10 +53,29 @@ func startGroup(t *testing.T, settings map[string]string, prepare func(*sql.DB) 
 			}
 		}
 	}
+	t.Cleanup(func() { g.explain(t) })
 	g.form(t)
 	g.watch(t)
 	t.Logf("a group of three after %s", time.Since(began).Round(time.Millisecond))
 	return g
+}
+
+// explain says of a test that failed what the group itself has to complain of.
+func (g *group) explain(t *testing.T) {
+	if !t.Failed() {
+		return
+	}
+	for _, m := range g.members {
+		const ask = `SELECT COALESCE(GROUP_CONCAT(what SEPARATOR '; '), 'nothing') FROM (
+			SELECT CONCAT('the group says ', MEMBER_STATE, ' of port ', MEMBER_PORT) AS what FROM performance_schema.replication_group_members
+			UNION ALL SELECT CONCAT(CHANNEL_NAME, ' worker ', WORKER_ID, ': ', LAST_ERROR_MESSAGE) FROM performance_schema.replication_applier_status_by_worker WHERE LAST_ERROR_NUMBER <> 0
+			UNION ALL SELECT CONCAT(CHANNEL_NAME, ' coordinator: ', LAST_ERROR_MESSAGE) FROM performance_schema.replication_applier_status_by_coordinator WHERE LAST_ERROR_NUMBER <> 0) x`
+		var said string
+		if err := m.Root(t).QueryRowContext(context.WithoutCancel(t.Context()), ask).Scan(&said); err != nil {
+			said = err.Error()
+		}
+		t.Logf("%s (port %s): %s", m.Name(), m.Address(), said)
+	}
 }
 
 func (g *group) form(t *testing.T) {

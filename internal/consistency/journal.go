@@ -1,6 +1,7 @@
 package consistency
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"reflect"
@@ -32,7 +33,7 @@ type place struct {
 
 // load goes on with an unfinished audit, or begins one.
 func (r *run) load(ctx context.Context) error {
-	fresh := Report{ID: rand.Text()[:12], Began: time.Now()}
+	fresh := Report{ID: cmp.Or(r.cfg.ID, rand.Text()[:12]), Began: time.Now()}
 	if r.cfg.Store == nil {
 		r.report = fresh
 		return nil

@@ -133,7 +133,7 @@ func (r *run) reportDefinition(t tableName, readings []reading) {
 		a, b := firstDifferent(readings)
 		d.Text = fmt.Sprintf("table %s is not defined alike: %s; one has %q where another has %q", t, oddly(d.Odd), a, b)
 	}
-	r.report.differs(d)
+	r.differs(d)
 }
 
 // firstDifferent finds the first line in which two definitions differ.

@@ -86,22 +86,24 @@ const (
 	maxSQL    = 400
 )
 
-func (r *Report) differs(d Difference) {
+// differs lists a difference, and tells whether it is new and had room.
+func (r *Report) differs(d Difference) bool {
 	same := func(o Difference) bool {
 		return o.Kind == d.Kind && o.Schema == d.Schema && o.Table == d.Table && o.Key == d.Key && o.Text == d.Text
 	}
 	size := len(d.Key) + len(d.Text) + len(d.SQL)
 	for _, o := range r.Differences {
 		if same(o) { // found before an interruption
-			return
+			return false
 		}
 		size += len(o.Key) + len(o.Text) + len(o.SQL)
 	}
 	if len(r.Differences) >= maxListed || size > maxBytes {
 		r.Unlisted++
-		return
+		return false
 	}
 	r.Differences = append(r.Differences, d)
+	return true
 }
 
 func (r *Report) remark(m Remark) {

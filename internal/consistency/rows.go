@@ -269,7 +269,7 @@ func (s *scan) reportRow(k key, readings []reading) {
 	default:
 		d.Text = fmt.Sprintf("%s differs in %s: %s", which, strings.Join(d.Columns, ", "), oddly(d.Odd))
 	}
-	s.report.differs(d)
+	s.differs(d)
 	if s.found++; s.found >= s.cfg.MaxRows {
 		s.full = true
 		s.report.remark(Remark{

@@ -27,6 +27,7 @@ import (
 	"github.com/perdure/perdure/internal/api/server"
 	"github.com/perdure/perdure/internal/auditlog"
 	"github.com/perdure/perdure/internal/config"
+	"github.com/perdure/perdure/internal/consistency"
 	"github.com/perdure/perdure/internal/control"
 	"github.com/perdure/perdure/internal/drill"
 	"github.com/perdure/perdure/internal/group"
@@ -40,6 +41,7 @@ import (
 	"github.com/perdure/perdure/internal/queue"
 	"github.com/perdure/perdure/internal/route"
 	"github.com/perdure/perdure/internal/run"
+	"github.com/perdure/perdure/internal/schedule"
 	"github.com/perdure/perdure/internal/state"
 	"github.com/perdure/perdure/internal/topology"
 	"github.com/perdure/perdure/internal/watch"
@@ -79,12 +81,16 @@ type Node struct {
 	drift   atomic.Int64 // settings that differ between members
 	access  *access.List
 	audit   *auditlog.Log
-	api     *server.Server
-	listen  net.Listener
-	cert    tls.Certificate
-	token   string
-	pool    *x509.CertPool
-	login   mysql.Login // without address
+
+	consistency *consistency.Audits // nil where the file has no account for it
+	schedules   *schedule.Scheduler
+
+	api    *server.Server
+	listen net.Listener
+	cert   tls.Certificate
+	token  string
+	pool   *x509.CertPool
+	login  mysql.Login // without address
 }
 
 // Files of a node under its data directory, for those who call its API.
@@ -135,6 +141,12 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	if err := n.openQueue(ctx); err != nil {
 		return nil, err
 	}
+	if err := n.openConsistency(); err != nil {
+		return nil, err
+	}
+	if err := n.openSchedules(); err != nil {
+		return nil, err
+	}
 	metrics := prometheus.NewRegistry()
 	if err := n.openNotice(metrics, o.Version); err != nil {
 		return nil, err
@@ -146,9 +158,13 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	if n.queue != nil {
 		metrics.MustRegister(n.queue)
 	}
+	if n.consistency != nil {
+		metrics.MustRegister(n.consistency)
+	}
 	n.api = server.New(server.Config{
 		Version: o.Version, Node: f.Node.Name, Access: n.access, Audit: n.audit, Group: n.group, Watch: n.watch, Open: n.Open,
 		Proxy: n.proxy, Route: n.table, Wish: n.wish, Obey: n.obey, Queue: n.queue, Drills: n.drills(o.Faults),
+		Consistency: n.consistency, Schedules: n.schedules,
 		Events: n.notice.events, Alarms: n.notice.alarms, Rules: n.notice.rules, Hooks: n.notice.hooks,
 		Metrics: metrics, Log: n.log.With("part", "api"),
 	})
@@ -320,6 +336,9 @@ func (n *Node) Run(ctx context.Context) error {
 	parts = append(parts, n.noticing()...)
 	parts = append(parts,
 		run.Part{Name: "group", Run: n.group.Run},
+	)
+	parts = append(parts, n.keeping()...)
+	parts = append(parts,
 		run.Part{Name: "api", Run: func(ctx context.Context) error { return n.api.Serve(ctx, n.listen, n.cert) }},
 	)
 	parts = append(parts, n.routing()...)

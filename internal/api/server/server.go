@@ -25,6 +25,7 @@ import (
 	"github.com/perdure/perdure/internal/alarm"
 	"github.com/perdure/perdure/internal/api"
 	"github.com/perdure/perdure/internal/auditlog"
+	"github.com/perdure/perdure/internal/consistency"
 	"github.com/perdure/perdure/internal/drill"
 	"github.com/perdure/perdure/internal/group"
 	"github.com/perdure/perdure/internal/hook"
@@ -35,6 +36,7 @@ import (
 	"github.com/perdure/perdure/internal/queue"
 	"github.com/perdure/perdure/internal/route"
 	"github.com/perdure/perdure/internal/rule"
+	"github.com/perdure/perdure/internal/schedule"
 	"github.com/perdure/perdure/internal/state"
 	"github.com/perdure/perdure/internal/topology"
 	"github.com/perdure/perdure/internal/watch"
@@ -55,6 +57,10 @@ type Config struct {
 	Obey    func(route.Wish) // follows a wish at once, on this node
 	Queue   *queue.Service   // nil where this node has none
 	Drills  *drill.Drills
+	// Consistency is nil where there is no account for audits.
+	Consistency *consistency.Audits
+	Schedules   *schedule.Scheduler
+
 	Events  *jet.Events
 	Alarms  *alarm.Alarms
 	Rules   *rule.Rules
@@ -62,7 +68,7 @@ type Config struct {
 	Metrics prometheus.Gatherer
 	// Traced, if set, wraps what answers requests; name is the route's pattern.
 	Traced func(next http.Handler, name func(*http.Request) string) http.Handler
-	Log     *slog.Logger
+	Log    *slog.Logger
 }
 
 // Server answers the API. Make one with New.
@@ -99,6 +105,7 @@ func New(c Config) *Server {
 	s.queueRoutes()
 	s.drillRoutes()
 	s.noticeRoutes()
+	s.upkeepRoutes()
 	s.readyRoutes()
 	if c.Metrics != nil {
 		s.handle("GET /metrics", access.Viewer, "What this node measures, for Prometheus", promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{}).ServeHTTP)
