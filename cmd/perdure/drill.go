@@ -16,11 +16,18 @@ func (c *cli) drill() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "drill", Short: "Make a fault on purpose and measure how the cluster gets over it", Args: cobra.NoArgs, RunE: help,
 		Long: `Only on a cluster that is marked as drillable, such as a playground. While a
-drill runs, a small client writes through the proxy and counts what it felt.`,
+drill runs, a small client writes through the proxy and counts what it felt.
+
+The report says, in seconds since the fault, when it was detected (by this
+node), noticed (by the group itself), decided and acted upon (the group does
+without those hit), and when everything was normal again.`,
 	}
 	for kind, short := range map[drill.Kind]string{
 		drill.Kill:       "End a server's process at once; it is started again",
 		drill.Hang:       "Stop a server's process from running for a while",
+		drill.Stall:      "Stop a server's process from running so shortly that nothing may come of it",
+		drill.Stop:       "Shut a server down in good order; it is started again",
+		drill.Drain:      "Take a member's clients away for a moment; none may notice",
 		drill.QuorumLoss: "End a majority of the servers at once",
 		drill.Outage:     "End all servers at once",
 	} {
@@ -58,7 +65,7 @@ func (c *cli) showDrills(cmd *cobra.Command, all []api.DrillReport) error {
 		}
 		return fmt.Sprintf("%.1fs", float64(ms)/1000)
 	}
-	rows := [][]string{{"DRILL", "HIT", "DETECTED", "DECIDED", "ACTED", "NORMAL", "WRITES", "FAILED", "LONGEST PAUSE", "RESULT"}}
+	rows := [][]string{{"DRILL", "HIT", "DETECTED", "NOTICED", "DECIDED", "ACTED", "NORMAL", "WRITES", "FAILED", "LONGEST PAUSE", "RESULT"}}
 	failed := false
 	for _, r := range all {
 		result := "recovered"
@@ -66,7 +73,7 @@ func (c *cli) showDrills(cmd *cobra.Command, all []api.DrillReport) error {
 			result, failed = r.Error, true
 		}
 		rows = append(rows, []string{
-			r.ID, strings.Join(r.Members, ","), seconds(r.Detect), seconds(r.Decide), seconds(r.Act), seconds(r.Normal),
+			r.ID, strings.Join(r.Members, ","), seconds(r.Detect), seconds(r.Notice), seconds(r.Decide), seconds(r.Act), seconds(r.Normal),
 			strconv.FormatInt(r.Writes, 10), strconv.FormatInt(r.Failed, 10), seconds(r.Pause), result,
 		})
 	}

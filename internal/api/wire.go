@@ -193,7 +193,7 @@ type Statement struct {
 
 // Drill asks for a fault made on purpose.
 type Drill struct {
-	Kind   string `json:"kind" enum:"kill,hang,quorum-loss,outage"`
+	Kind   string `json:"kind" enum:"kill,hang,stall,stop,drain,quorum-loss,outage"`
 	Member string `json:"member,omitempty" doc:"Who is hit. Default: the last member."`
 }
 
@@ -205,6 +205,7 @@ type DrillReport struct {
 	Members   []string  `json:"members"`
 	At        time.Time `json:"at"`
 	Detect    int64     `json:"detect_ms"`
+	Notice    int64     `json:"notice_ms"`
 	Decide    int64     `json:"decide_ms"`
 	Act       int64     `json:"act_ms"`
 	Normal    int64     `json:"normal_ms"`

@@ -15,7 +15,10 @@ import (
 // drills are the drills of this node. Only a cluster whose servers this process
 // can hit is drillable.
 func (n *Node) drills(faults drill.Faults) *drill.Drills {
-	c := drill.Config{Faults: faults, Watch: n.watch, Store: n.control, Log: n.log.With("part", "drill"), Decided: n.group.Decided}
+	c := drill.Config{Faults: faults, Watch: n.watch, Store: n.control, Log: n.log.With("part", "drill"), Decided: n.group.Decided, To: n.publisher()}
+	if n.proxy != nil {
+		c.Gate = n
+	}
 	if n.proxy != nil && n.proxy.Addr(proxy.ReadWrite) != nil && n.targets != nil {
 		c.Client = &pen{node: n}
 	}

@@ -120,6 +120,12 @@ func (s *site) serve(t *testing.T, data string, names ...string) *served {
 // serveFile runs a node with a file of that content.
 func (s *site) serveFile(t *testing.T, data, text string) *served {
 	t.Helper()
+	return s.serveWith(t, data, text, node.Options{})
+}
+
+// serveWith runs a node with a file of that content, and options of the test's.
+func (s *site) serveWith(t *testing.T, data, text string, o node.Options) *served {
+	t.Helper()
 	path := filepath.Join(s.dir, data+".yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -133,7 +139,8 @@ func (s *site) serveFile(t *testing.T, data, text string) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := node.New(t.Context(), f, node.Options{Version: "test", Log: slog.New(slog.NewTextHandler(log, nil))})
+	o.Version, o.Log = "test", slog.New(slog.NewTextHandler(log, nil))
+	n, err := node.New(t.Context(), f, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -267,6 +267,16 @@ func (p *play) Freeze(member string) error { return p.hit(member, (*mysqld.Serve
 // Thaw implements drill.Faults.
 func (p *play) Thaw(member string) error { return p.hit(member, (*mysqld.Server).Thaw) }
 
+// Stop implements drill.Faults.
+func (p *play) Stop(ctx context.Context, member string) error {
+	return p.hit(member, func(s *mysqld.Server) error { return s.Stop(ctx) })
+}
+
+// Start implements drill.Faults.
+func (p *play) Start(ctx context.Context, member string) error {
+	return p.hit(member, func(s *mysqld.Server) error { return s.Start(ctx) })
+}
+
 func (p *play) hit(member string, do func(*mysqld.Server) error) error {
 	for _, s := range p.servers {
 		if s.Name() == member {
