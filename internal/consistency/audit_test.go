@@ -46,7 +46,7 @@ var kinds = []string{
 
 func (g *group) auditor(t *testing.T, change func(*consistency.Config)) *consistency.Auditor {
 	t.Helper()
-	cfg := consistency.Config{Open: opener(auditor, auditorPassword), Watch: g.watcher, BusyShare: 0.5, Patience: time.Second, GTIDPatience: 2 * time.Second}
+	cfg := consistency.Config{Open: opener(auditor, auditorPassword), Watch: g.watcher, BusyShare: 0.5, Patience: 300 * time.Millisecond, GTIDPatience: 2 * time.Second}
 	if change != nil {
 		change(&cfg)
 	}
@@ -65,9 +65,6 @@ func audit(t *testing.T, a *consistency.Auditor, scope consistency.Scope) consis
 }
 
 func TestAnAuditOfARealGroup(t *testing.T) {
-	if os.Getenv("PERDURE_SOAK") == "" {
-		t.Skip("under this load, through all members at once, an applier of the group itself failed in one run of several; until that is understood: PERDURE_SOAK=1")
-	}
 	t.Parallel()
 	g := startGroup(t, nil, nil)
 	run(t, g.members[0].Root(t), "SET GLOBAL cte_max_recursion_depth = 100000")
@@ -92,7 +89,10 @@ func TestAnAuditOfARealGroup(t *testing.T) {
 	t.Run("proves nothing of rows that are on their way", g.impatient)
 	t.Run("goes on after an interruption", g.resumed)
 	t.Run("names what was changed behind the back of the group", g.changed)
-	t.Run("names a transaction that one member alone has", g.errantTransaction)
+	t.Run("is asked for, kept, and goes on elsewhere", g.audits)
+	if os.Getenv("PERDURE_SOAK") != "" {
+		t.Run("names a transaction that one member alone has", g.errantTransaction)
+	}
 }
 
 func (g *group) changed(t *testing.T) {
@@ -168,7 +168,7 @@ func (g *group) resumed(t *testing.T) {
 	first := g.auditor(t, func(c *consistency.Config) {
 		cfg(c)
 		c.Progress = func(p consistency.Progress) {
-			if p.Table == "shop.orders" {
+			if p.Rows > 0 {
 				cancel(broken)
 			}
 		}
