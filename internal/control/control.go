@@ -32,33 +32,53 @@ type Control struct {
 // Open starts or reaches the store and returns when it answers, which takes a
 // majority of its nodes. It runs until Close.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Control, error) {
+	c, err := Begin(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Ready(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Begin starts the store, or prepares to reach it, and waits for nobody: until
+// a majority of its nodes has met, calls return state.ErrUnavailable. It runs
+// until Close. Only a node that joins for the first time needs the others here:
+// it has nothing yet.
+func Begin(cfg Config, log *slog.Logger) (*Control, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("configuration of the control store: %w", err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, cfg.OpenLimit,
-		fmt.Errorf("not within %s", cfg.OpenLimit))
-	defer cancel()
-
 	c := &Control{cfg: cfg, log: log}
 	c.closing, c.close = context.WithCancel(context.Background())
 	var err error
 	if len(cfg.Endpoints) > 0 {
 		err = c.dial()
 	} else {
-		err = c.start(ctx)
-	}
-	if err == nil {
-		err = c.answers(ctx)
-	}
-	if err == nil && c.etcd != nil {
-		err = c.moved(ctx)
+		err = c.start()
 	}
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("open the control store: %w", err)
 	}
 	return c, nil
+}
+
+// Ready waits until the store answers, for Config.OpenLimit at most.
+func (c *Control) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.OpenLimit, fmt.Errorf("not within %s", c.cfg.OpenLimit))
+	defer cancel()
+	err := c.answers(ctx)
+	if err == nil && c.etcd != nil {
+		err = c.moved(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("open the control store: %w", err)
+	}
+	return nil
 }
 
 // answers waits for the first linearizable read.

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -12,9 +11,8 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 )
 
-// start runs etcd inside this process and waits until it takes part in its
-// cluster.
-func (c *Control) start(ctx context.Context) error {
+// start runs etcd inside this process. It does not wait for its cluster.
+func (c *Control) start() error {
 	var err error
 	if c.lock, err = lockDir(c.cfg.Dir); err != nil {
 		return err
@@ -23,14 +21,7 @@ func (c *Control) start(ctx context.Context) error {
 		return fmt.Errorf("start the embedded store in %s: %w", c.cfg.Dir, err)
 	}
 	c.client = v3client.New(c.etcd.Server)
-	select {
-	case <-c.etcd.Server.ReadyNotify():
-		return nil
-	case <-c.stopped():
-		return ErrStopped
-	case <-ctx.Done():
-		return fmt.Errorf("no quorum of %s: %w", c.who(), context.Cause(ctx))
-	}
+	return nil
 }
 
 // settings are ours where they differ from etcd's own.

@@ -22,6 +22,7 @@ const lookAfter = 2 * time.Second
 func (c *Control) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookAfter)
 	defer tick.Stop()
+	settled := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -38,11 +39,24 @@ func (c *Control) Run(ctx context.Context) error {
 		if c.etcd == nil {
 			continue
 		}
+		if !settled { // Ready may never have been called, or have given up
+			settled = c.settle(ctx)
+		}
 		c.promote(ctx)
 		if err := c.makeRoom(ctx); err != nil && ctx.Err() == nil {
 			c.log.WarnContext(ctx, "the control store is short of room", "err", err)
 		}
 	}
+}
+
+// settle tells the others where this node is, once they answer.
+func (c *Control) settle(ctx context.Context) bool {
+	if c.etcd.Server.Leader() == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallLimit)
+	defer cancel()
+	return c.moved(ctx) == nil
 }
 
 // promote gives a vote to a node that has caught up. Only the leader knows

@@ -34,9 +34,13 @@ type Config struct {
 
 // Cluster is the link between the embedded servers of several nodes.
 type Cluster struct {
-	Name   string      // the same on every node
-	Listen string      // host:port of this node
-	Peers  []string    // host:port of all nodes, this one may be among them
+	Name   string   // the same on every node
+	Listen string   // host:port of this node
+	Peers  []string // host:port of all nodes, this one may be among them
+	// Found says that this node is the first: it needs no other to begin, and
+	// takes the streams it had alone with it. Nodes that come later find it by
+	// their Peers. Without it, as many nodes as there are Peers begin together.
+	Found  bool
 	Secret string      // shared by all nodes; asked for beside the certificate
 	TLS    *tls.Config // certificate of this node and the CA; must verify both ways
 }

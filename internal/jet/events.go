@@ -15,7 +15,7 @@ import (
 // EventsConfig describes the stream of events.
 type EventsConfig struct {
 	Name     string         // of the stream; default "events"
-	Replicas int            // 1 or 3; default 1
+	Replicas int            // 1 or 3; 0: as many copies as the stream has, 1 at first
 	Keep     event.Duration // how long events are kept; default 30 days
 	MaxBytes int64          // disk they may take, the oldest go first; default 1 GiB
 	// Spool is how many events wait in memory while the store does not take
@@ -49,7 +49,6 @@ type Events struct {
 // so that a node starts and heals whatever state the store is in.
 func (s *Server) Events(cfg EventsConfig, log *slog.Logger) *Events {
 	cfg.Name = cmp.Or(cfg.Name, "events")
-	cfg.Replicas = cmp.Or(cfg.Replicas, 1)
 	cfg.Keep = cmp.Or(cfg.Keep, event.Duration(30*24*time.Hour))
 	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 1<<30)
 	cfg.Spool = cmp.Or(cfg.Spool, 10000)

@@ -29,6 +29,9 @@ type healer struct {
 func (h *healer) failed(s *Server, err error, room error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err != nil {
+		s.mend(room)
+	}
 	if !errors.Is(err, context.DeadlineExceeded) || room != nil {
 		h.silent = 0
 		return nil

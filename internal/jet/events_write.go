@@ -56,7 +56,7 @@ func (v *Events) bring(ctx context.Context, w waiting) error {
 		if err == nil {
 			v.spool.done(w.number)
 			v.wake.all()
-			if v.cfg.Replicas > 1 { // followers on other nodes
+			if v.srv.cfg.Cluster != nil || v.srv.cfg.External != nil { // followers on other nodes
 				_ = v.srv.nc.Publish(v.tick(), nil)
 			}
 			return nil
@@ -172,7 +172,7 @@ func (v *Events) find(ctx context.Context, js jetstream.JetStream) (jetstream.St
 		Retention: jetstream.LimitsPolicy,
 		// What happened long ago makes room for what happens now.
 		Discard: jetstream.DiscardOld, MaxAge: time.Duration(v.cfg.Keep), MaxBytes: v.cfg.MaxBytes,
-		MaxMsgs: -1, MaxMsgSize: 2 * maxEvent, Storage: jetstream.FileStorage, Replicas: v.cfg.Replicas,
+		MaxMsgs: -1, MaxMsgSize: 2 * maxEvent, Storage: jetstream.FileStorage, Replicas: max(v.cfg.Replicas, 1),
 		Duplicates: min(dedupWindow, time.Duration(v.cfg.Keep)), AllowDirect: true, DenyDelete: true,
 	}
 	st, err := js.Stream(ctx, v.cfg.Name)
@@ -189,6 +189,9 @@ func (v *Events) find(ctx context.Context, js jetstream.JetStream) (jetstream.St
 	have := st.CachedInfo().Config
 	if have.Metadata[generationKey] == "" {
 		return nil, fmt.Errorf("stream %s was not made by us", v.cfg.Name)
+	}
+	if v.cfg.Replicas == 0 {
+		want.Replicas = have.Replicas
 	}
 	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Replicas == want.Replicas {
 		return st, nil

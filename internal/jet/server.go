@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,9 +30,10 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	embedded *server.Server // nil when external
+	beside   *server.Server // its companion, while no other node has come; nil else
 	nc       *nats.Conn
 
-	user, password string // of the embedded server, made anew at every start
+	users []*server.User // of the embedded server, made anew at every start: ours and the system's
 
 	store   server.JetStreamConfig // with which the store was opened first
 	opening sync.Mutex
@@ -54,7 +56,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 			return nil, err
 		}
 	}
-	nc, err := s.connect()
+	nc, err := s.connect(0)
 	if err != nil {
 		s.Close()
 		return nil, err
@@ -67,6 +69,10 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 func (s *Server) Close() {
 	if s.nc != nil {
 		s.nc.Close()
+	}
+	if s.beside != nil {
+		s.beside.Shutdown()
+		s.beside.WaitForShutdown()
 	}
 	if s.embedded != nil {
 		s.embedded.Shutdown()
@@ -81,11 +87,18 @@ func (s *Server) startEmbedded(ctx context.Context) error {
 	if err := os.MkdirAll(s.cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("directory of the log: %w", err)
 	}
+	var alone []json.RawMessage
+	if k := s.cfg.Cluster; k != nil && k.Found {
+		var err error
+		if alone, err = found(s.cfg.Dir, s.cfg.Name); err != nil {
+			return fmt.Errorf("begin the cluster of streams in %s: %w", s.cfg.Dir, err)
+		}
+	}
 	opts, err := options(s.cfg)
 	if err != nil {
 		return err
 	}
-	s.user, s.password = opts.Username, opts.Password
+	s.users = opts.Users
 	srv, err := server.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("embedded log server: %w", err)
@@ -93,6 +106,12 @@ func (s *Server) startEmbedded(ctx context.Context) error {
 	srv.SetLoggerV2(serverLog{s.log}, false, false, false)
 	srv.Start()
 	s.embedded = srv
+	if k := s.cfg.Cluster; k != nil && k.Found && len(k.Peers) < 2 {
+		if err := s.companion(); err != nil {
+			s.Close()
+			return err
+		}
+	}
 	limit := time.Now().Add(2 * time.Minute) // a large store is checked at start
 	for !srv.ReadyForConnections(100 * time.Millisecond) {
 		if ctx.Err() != nil || time.Now().After(limit) {
@@ -106,6 +125,12 @@ func (s *Server) startEmbedded(ctx context.Context) error {
 	}
 	s.store = *srv.JetStreamConfig()
 	s.store.StoreDir = s.cfg.Dir // the server appends a directory of its own to what it is given
+	if len(alone) > 0 {
+		if err := s.adopt(ctx, alone); err != nil {
+			s.Close()
+			return err
+		}
+	}
 	return nil
 }
 
@@ -140,7 +165,9 @@ func options(cfg Config) (*server.Options, error) {
 	// this version. So it listens where only this machine can come, on a port
 	// nobody is told, for a password that only this process knows.
 	opts.DontListen, opts.Host, opts.Port = false, "127.0.0.1", server.RANDOM_PORT
-	opts.Username, opts.Password = "node", rand.Text()
+	system := server.NewAccount(systemAccount)
+	opts.SystemAccount, opts.Accounts = systemAccount, []*server.Account{system}
+	opts.Users = []*server.User{{Username: "node", Password: rand.Text()}, {Username: "system", Password: rand.Text(), Account: system}}
 	opts.Cluster = server.ClusterOpts{
 		Name: k.Name, Host: host, Port: n,
 		Username: "node", Password: k.Secret, AuthTimeout: 5,
@@ -153,7 +180,8 @@ func options(cfg Config) (*server.Options, error) {
 	return opts, nil
 }
 
-func (s *Server) connect() (*nats.Conn, error) {
+// connect connects as one of users, the first or the system's.
+func (s *Server) connect(as int) (*nats.Conn, error) {
 	opts := []nats.Option{
 		nats.Name("perdure " + s.cfg.Name),
 		nats.MaxReconnects(-1),
@@ -166,8 +194,8 @@ func (s *Server) connect() (*nats.Conn, error) {
 	addr := ""
 	if s.embedded != nil {
 		opts = append(opts, nats.InProcessServer(s.embedded))
-		if s.user != "" {
-			opts = append(opts, nats.UserInfo(s.user, s.password))
+		if as < len(s.users) {
+			opts = append(opts, nats.UserInfo(s.users[as].Username, s.users[as].Password))
 		}
 	} else {
 		x := s.cfg.External
