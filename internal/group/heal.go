@@ -128,10 +128,18 @@ func hurry(c Cluster, v *topology.View, now time.Time) Remedy {
 	if len(dead) > 0 && expelTimeouts(v, 0) {
 		return Remedy{Do: Expel, Names: dead, Why: fmt.Sprintf("%s: neither this node nor the group reaches it", strings.Join(dead, ", "))}
 	}
-	if len(dead) == 0 && len(v.In(topology.Unreachable, topology.Suspect)) == 0 && expelTimeouts(v, *c.Spec.ExpelTimeout) {
+	if len(dead) == 0 && !lingering(v) && expelTimeouts(v, *c.Spec.ExpelTimeout) {
 		return Remedy{Do: Relax, Why: "nobody is suspected any more"}
 	}
 	return Remedy{}
+}
+
+// lingering tells whether the group counts on somebody who is not there.
+func lingering(v *topology.View) bool {
+	return slices.ContainsFunc(v.Members, func(m topology.Member) bool {
+		in := m.State == topology.Online || m.State == topology.Recovering
+		return m.State == topology.Suspect || m.State == topology.Unreachable || !in && listedByOthers(v, m.UUID)
+	})
 }
 
 // healMember is for one member that is not as it should be, beside a group that
@@ -197,12 +205,26 @@ func provenDead(v *topology.View, now time.Time) []string {
 				out = append(out, m.Name)
 			}
 		case topology.Offline:
-			if now.Sub(m.Since) >= leavingFor && listedByOthers(v, m.UUID) {
+			// One that leaves in good order is listed a moment longer, but never as
+			// unreachable.
+			if suspectedByOthers(v, m.UUID) || now.Sub(m.Since) >= leavingFor && listedByOthers(v, m.UUID) {
 				out = append(out, m.Name)
 			}
 		}
 	}
 	return out
+}
+
+// suspectedByOthers tells whether a member of the group cannot reach that server.
+func suspectedByOthers(v *topology.View, uuid string) bool {
+	for _, m := range v.In(topology.Online) {
+		for _, p := range m.Report.Peers {
+			if p.UUID == uuid && p.State == "UNREACHABLE" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // expelTimeouts tells whether any member that could be told has another expel

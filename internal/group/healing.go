@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/perdure/perdure/internal/event"
@@ -179,7 +180,7 @@ func (h *healer) act(ctx context.Context, c Cluster, decide func(*topology.View)
 	if r.Do == Nothing || r.Do == Ask {
 		return nil
 	}
-	v, err := h.look(ctx, nil)
+	v, err := h.look(ctx, speaking(h.watch.View()))
 	if err != nil {
 		return err
 	}
@@ -188,6 +189,18 @@ func (h *healer) act(ctx context.Context, c Cluster, decide func(*topology.View)
 	}
 	h.decided.Store(new(time.Now()))
 	return h.cureBy(ctx, c, v, r)
+}
+
+// speaking are the members worth asking again. One that is silent would make us
+// wait for as long as a probe may take, twice; its silence goes on by itself.
+func speaking(v *topology.View) []string {
+	var out []string
+	for _, m := range v.Members {
+		if m.Failure != topology.Silent {
+			out = append(out, m.Name)
+		}
+	}
+	return out
 }
 
 // learn counts how the last remedy ended.
@@ -311,16 +324,21 @@ func (c Cure) words() string {
 // back. There is no statement to expel a member; with a timeout of zero the
 // group expels whom it suspects within a second, else after 10 to 25.
 func (h *healer) setExpel(ctx context.Context, v *topology.View, seconds int) error {
-	var failed []error
-	for _, m := range v.In(topology.Online) {
-		server, err := h.server(Known{Member: specOf(m)})
-		if err == nil {
-			err = server.SetGlobal(ctx, map[string]string{"group_replication_member_expel_timeout": strconv.Itoa(seconds)})
-		}
-		if _, managed := errors.AsType[*mysql.ErrManaged](err); !managed { // there the parameter group has it
-			failed = append(failed, err)
-		}
+	online := v.In(topology.Online)
+	failed := make([]error, len(online))
+	var all sync.WaitGroup
+	for i, m := range online { // at once: one of them may have begun to hang, too
+		all.Go(func() {
+			server, err := h.server(Known{Member: specOf(m)})
+			if err == nil {
+				err = server.SetGlobal(ctx, map[string]string{"group_replication_member_expel_timeout": strconv.Itoa(seconds)})
+			}
+			if _, managed := errors.AsType[*mysql.ErrManaged](err); !managed { // there the parameter group has it
+				failed[i] = err
+			}
+		})
 	}
+	all.Wait()
 	return errors.Join(failed...)
 }
 
