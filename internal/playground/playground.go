@@ -288,8 +288,8 @@ func (p *play) hit(member string, do func(*mysqld.Server) error) error {
 
 // writeConfig writes the perdure.yaml that a person would have written.
 func (p *play) writeConfig() (*config.File, error) {
-	passwordFile, applyFile := filepath.Join(p.Dir, "mysql.password"), filepath.Join(p.Dir, "apply.password")
-	for file, secret := range map[string]string{passwordFile: p.secrets.node, applyFile: p.secrets.apply} {
+	passwordFile, applyFile, auditFile := filepath.Join(p.Dir, "mysql.password"), filepath.Join(p.Dir, "apply.password"), filepath.Join(p.Dir, "audit.password")
+	for file, secret := range map[string]string{passwordFile: p.secrets.node, applyFile: p.secrets.apply, auditFile: p.secrets.audit} {
 		if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
 			return nil, err
 		}
@@ -315,6 +315,7 @@ func (p *play) writeConfig() (*config.File, error) {
 		fmt.Fprintf(&b, "  %s: 127.0.0.1:%d\n", mode, port)
 	}
 	fmt.Fprintf(&b, "queue:\n  user: %s\n  password: %q\n  max_bytes: 1073741824\n%s", applyUser, "file:"+applyFile, operations)
+	fmt.Fprintf(&b, "consistency:\n  user: %s\n  password: %q\n", auditUser, "file:"+auditFile)
 	path := filepath.Join(p.Dir, "perdure.yaml")
 	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
 		return nil, err

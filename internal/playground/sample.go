@@ -19,13 +19,15 @@ const (
 	database = "shop"
 	// applyUser applies queued writes: its own tables, and rows of the shop.
 	applyUser = "perdure_apply"
+	// auditUser compares what the members hold, and only reads.
+	auditUser = "perdure_audit"
 )
 
 // secrets are the passwords of a playground, made for it alone.
-type secrets struct{ root, node, app, apply string }
+type secrets struct{ root, node, app, apply, audit string }
 
 func newSecrets() secrets {
-	return secrets{root: mysqld.NewPassword(), node: mysqld.NewPassword(), app: mysqld.NewPassword(), apply: mysqld.NewPassword()}
+	return secrets{root: mysqld.NewPassword(), node: mysqld.NewPassword(), app: mysqld.NewPassword(), apply: mysqld.NewPassword(), audit: mysqld.NewPassword()}
 }
 
 // accounts exist on every server from its first start: the node's with what
@@ -43,6 +45,7 @@ func (s secrets) accounts() []mysqld.Account {
 			{Privileges: "CREATE, SELECT, INSERT, UPDATE, DELETE", On: "perdure.*"},
 			{Privileges: "SELECT, INSERT, UPDATE, DELETE", On: database + ".*"},
 		}},
+		{User: auditUser, Password: s.audit, RequireTLS: true, Grants: []mysqld.Grant{{Privileges: "SELECT"}}},
 		{User: appUser, Password: s.app, Grants: []mysqld.Grant{{
 			Privileges: "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE TEMPORARY TABLES, " +
 				"LOCK TABLES, CREATE VIEW, SHOW VIEW, TRIGGER, CREATE ROUTINE, ALTER ROUTINE, EXECUTE, EVENT, PROCESS",
