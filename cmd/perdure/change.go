@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +59,7 @@ func (c *cli) follow(cmd *cobra.Command, cl *client.Client, o api.Operation) err
 	if done, err := c.printed(cmd.OutOrStdout(), last); done && err != nil {
 		return err
 	}
+	c.undone = last.State == "undone"
 	return outcome(t.w, last)
 }
 
@@ -303,7 +306,8 @@ func (c *cli) op() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if done, err := c.printed(cmd.OutOrStdout(), ops); done {
+			done, err := c.printed(cmd.OutOrStdout(), ops)
+			if err != nil {
 				return err
 			}
 			rows := [][]string{{"ID", "STATE", "WHEN", "WHAT"}}
@@ -314,16 +318,53 @@ func (c *cli) op() *cobra.Command {
 				}
 				rows = append(rows, []string{o.ID, o.State, o.Created.Format("2006-01-02 15:04:05Z"), what})
 			}
-			table(cmd.OutOrStdout(), rows)
+			if !done {
+				table(cmd.OutOrStdout(), rows)
+			}
+			if slices.ContainsFunc(ops, func(o api.Operation) bool { return !o.Over() }) {
+				return exit(exitRunning)
+			}
 			return nil
 		},
 	}
 	list.Flags().IntVar(&limit, "limit", limit, "how many at most")
-	cmd.AddCommand(list, &cobra.Command{
-		Use: "watch ID", Short: "Follow an operation to its end", Args: cobra.ExactArgs(1),
-		RunE: c.change(func(cmd *cobra.Command, cl *client.Client, args []string) (api.Operation, error) {
-			return cl.Operation(cmd.Context(), args[0])
-		}),
-	})
+	cmd.AddCommand(list, c.opWatch(), c.opAbort())
 	return cmd
+}
+
+func (c *cli) opWatch() *cobra.Command {
+	var most time.Duration
+	cmd := &cobra.Command{
+		Use: "watch ID", Short: "Follow an operation to its end", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if most > 0 {
+				ctx, cancel := context.WithTimeout(cmd.Context(), most)
+				defer cancel()
+				cmd.SetContext(ctx)
+			}
+			return c.change(func(cmd *cobra.Command, cl *client.Client, args []string) (api.Operation, error) {
+				return cl.Operation(cmd.Context(), args[0])
+			})(cmd, args)
+		},
+	}
+	cmd.Flags().DurationVar(&most, "timeout", 0, "stop watching after that long, with exit code 6; the operation goes on")
+	return cmd
+}
+
+func (c *cli) opAbort() *cobra.Command {
+	return &cobra.Command{
+		Use: "abort ID", Short: "Take a running operation back, where there is a way back", Args: cobra.ExactArgs(1),
+		Long: `The step that runs is broken off, unless it has to be done whole (a copy, a
+bootstrap), and what was done before it is taken back, the newest first. Refused
+once a step has begun after which there is no way back.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := c.change(func(cmd *cobra.Command, cl *client.Client, args []string) (api.Operation, error) {
+				return cl.Abort(cmd.Context(), args[0])
+			})(cmd, args)
+			if c.undone { // that is what was asked for
+				return nil
+			}
+			return err
+		},
+	}
 }

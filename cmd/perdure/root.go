@@ -21,6 +21,7 @@ import (
 type cli struct {
 	config, api, tokenFile, ca string
 	output                     string
+	undone                     bool // the operation that was followed was taken back
 }
 
 func root() *cobra.Command {

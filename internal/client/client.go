@@ -198,6 +198,11 @@ func (c *Client) Operation(ctx context.Context, id string) (api.Operation, error
 	return o, err
 }
 
+// Abort asks for a running operation to be taken back.
+func (c *Client) Abort(ctx context.Context, id string) (api.Operation, error) {
+	return c.begin(ctx, http.MethodPost, "/v1/operations/"+url.PathEscape(id)+"/abort", struct{}{})
+}
+
 // Wait follows an operation until it ended or ctx ends, and calls show with
 // every state of it. A node that goes away meanwhile is asked again.
 func (c *Client) Wait(ctx context.Context, o api.Operation, show func(api.Operation)) (api.Operation, error) {

@@ -69,12 +69,15 @@ func unite(c Cluster, v *topology.View, ok Accept) (string, []fetch) {
 		ms = append(ms, m)
 		all = all.Union(m.Report.Holds())
 	}
+	if !descended(c.Group, ms) {
+		return "", nil
+	}
 	// Who lacks least begins.
 	slices.SortStableFunc(ms, func(a, b topology.Member) int {
 		return int(all.Subtract(a.Report.Holds()).Count()) - int(all.Subtract(b.Report.Holds()).Count()) //nolint:gosec // a handful
 	})
 	for _, m := range ms {
-		if before, complete := fetches(c.Group, m, ms, all); complete {
+		if before, complete := fetches(m, ms, all); complete {
 			return m.Name, before
 		}
 	}
@@ -82,7 +85,7 @@ func unite(c Cluster, v *topology.View, ok Accept) (string, []fetch) {
 }
 
 // fetches says what m takes from whom to have all.
-func fetches(group string, m topology.Member, ms []topology.Member, all gtid.Set) (before []fetch, complete bool) {
+func fetches(m topology.Member, ms []topology.Member, all gtid.Set) (before []fetch, complete bool) {
 	left := all.Subtract(m.Report.Holds())
 	for _, o := range ms {
 		part := left.Intersect(o.Report.Executed)
@@ -92,14 +95,23 @@ func fetches(group string, m topology.Member, ms []topology.Member, all gtid.Set
 		before = append(before, fetch{o.Name, part})
 		left = left.Subtract(part)
 	}
-	for _, f := range before {
-		for _, id := range f.set.UUIDs() {
-			if !strings.EqualFold(id.String(), group) {
-				return nil, false // somebody's own: only a human can say that it belongs in
+	return before, left.IsEmpty()
+}
+
+// descended tells whether members differ in nothing but what their group
+// numbered. With anything else, on whichever side, only a human can say that it
+// belongs together: no member ever certified the one against the other.
+func descended(group string, ms []topology.Member) bool {
+	for _, m := range ms {
+		for _, o := range ms {
+			for _, id := range m.Report.Holds().Subtract(o.Report.Holds()).UUIDs() {
+				if !strings.EqualFold(id.String(), group) {
+					return false
+				}
 			}
 		}
 	}
-	return before, left.IsEmpty()
+	return true
 }
 
 // merges are the steps that do the fetches.
@@ -115,9 +127,9 @@ func merges(seed string, before []fetch) []plan.Step {
 const mergeLimit = 2 * time.Minute
 
 // mergeFrom lets a member that is in no group fetch transactions from another
-// one over an ordinary channel. Both stay read-only; numbers are kept. Only what
-// is asked for is checked: whatever else the other has belongs to the group too,
-// or the plan would not have been made.
+// one over an ordinary channel. Both stay read-only; numbers are kept. What the
+// other has besides comes along; it is checked again that all of it is the
+// group's.
 func (a *actor) mergeFrom(ctx context.Context, c Cluster, m Known, s *plan.Step, j plan.Journal) error {
 	want, err := gtid.Parse(s.Args["set"])
 	if err != nil {
@@ -149,7 +161,7 @@ func (a *actor) mergeFrom(ctx context.Context, c Cluster, m Known, s *plan.Step,
 	if y.Report == nil || !y.Report.Executed.Contains(want) || !y.Report.SuperReadOnly || !x.Report.SuperReadOnly {
 		return plan.Refuse("run the command again", "%s and %s are not what they were: nothing is fetched", m.Name, from.Name)
 	}
-	if again, complete := fetches(c.Group, x, []topology.Member{x, y}, x.Report.Holds().Union(y.Report.Executed)); !complete || len(again) > 1 {
+	if !descended(c.Group, []topology.Member{x, y}) {
 		return plan.Refuse("run the command again", "%s has transactions that are not the group's by now", from.Name)
 	}
 	if err := a.trusted(ctx); err != nil {

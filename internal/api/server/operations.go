@@ -27,6 +27,13 @@ func (s *Server) operationRoutes() {
 		return &struct{ Body []api.Operation }{out}, nil
 	}, doc("list-operations", "Changes that were asked for, newest first", access.Viewer))
 
+	huma.Post(s.huma, "/v1/operations/{id}/abort", func(ctx context.Context, in *struct {
+		ID string `path:"id"`
+	},
+	) (*accepted, error) {
+		p, err := s.Group.Abort(ctx, in.ID, who(ctx).Name)
+		return begun(p, api.Ask{}, err)
+	}, doc("abort-operation", "Take a running change back, where there is a way back", access.Operator))
 	huma.Get(s.huma, "/v1/operations/{id}", s.getOperation, doc("get-operation", "One change and how far it is", access.Viewer))
 }
 
