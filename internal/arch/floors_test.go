@@ -19,7 +19,7 @@ var floors = [][]string{
 		"mysql", "mysql/wire", "mysql/lexer", "mysql/mysqld", "client", "dash", "envelope",
 	},
 	2: { // senses, and what duties share
-		"lease", "watch", "route", "check", "plan", "access", "auditlog",
+		"lease", "watch", "route", "check", "advise", "plan", "access", "auditlog",
 	},
 	3: { // duties
 		"group", "proxy", "queue", "site", "vault", "alarm", "rule", "hook", "drill", "consistency", "schedule",

@@ -105,6 +105,7 @@ func New(c Config) *Server {
 	s.queueRoutes()
 	s.drillRoutes()
 	s.noticeRoutes()
+	s.adviceRoutes()
 	s.upkeepRoutes()
 	s.readyRoutes()
 	if c.Metrics != nil {
@@ -122,7 +123,7 @@ func schemaName(t reflect.Type, hint string) string {
 		t = t.Elem()
 	}
 	if pkg := path.Base(t.PkgPath()); t.Name() != "" && pkg != "api" && pkg != "server" && strings.Contains(t.PkgPath(), "perdure") {
-		return strings.ToUpper(pkg[:1]) + pkg[1:] + name
+		return strings.ToUpper(pkg[:1]) + pkg[1:] + "." + name // without the dot, one of ours may be called so
 	}
 	return name
 }
