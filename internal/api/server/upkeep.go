@@ -37,9 +37,9 @@ func (s *Server) upkeepRoutes() {
 		all, err := s.Consistency.List(ctx)
 		return &struct{ Body []consistency.Audit }{all}, answer(err)
 	}, doc("list-consistency-audits", "Comparisons of what the members hold, newest first", access.Viewer))
-	huma.Post(s.huma, "/v1/consistency", func(ctx context.Context, in *struct{ Body api.ConsistencyScope }) (*auditAnswer, error) {
+	huma.Post(s.huma, "/v1/consistency", func(ctx context.Context, in *struct{ Body consistency.Scope }) (*auditAnswer, error) {
 		return s.auditing(func() (consistency.Audit, error) {
-			return s.Consistency.Ask(ctx, consistency.Scope(in.Body), who(ctx).Name)
+			return s.Consistency.Ask(ctx, in.Body, who(ctx).Name)
 		})
 	}, doc("run-consistency-audit", "Compare what the members hold; the node that leads does it, one audit at a time", access.Operator))
 	huma.Get(s.huma, "/v1/consistency/{id}", func(ctx context.Context, in *struct {
