@@ -103,8 +103,11 @@ func (a *actor) Undo(ctx context.Context, s *plan.Step, j plan.Journal) error {
 		return a.unaccount(ctx, m)
 	case provision: // a copy cannot be taken back; it is outside the group and read-only
 		return nil
-	case join:
-		return a.leave(ctx, m, clientsOf(s), j)
+	case join: // it may have clients by now
+		if err := a.drainMember(ctx, m, j); err != nil {
+			j.Note("%v", err)
+		}
+		return errors.Join(a.leave(ctx, m, clientsOf(s), j), a.undrainMember(ctx, m))
 	case leave:
 		return a.join(ctx, c, m, clientsOf(s), j)
 	case drop:
@@ -336,13 +339,6 @@ func (a *actor) configure(ctx context.Context, c Cluster, m Known, s *plan.Step,
 				return err
 			}
 			done = append(done, t.name)
-		}
-	}
-	// Left behind by repairs; persisted, the one lets no START succeed and the
-	// other makes every START a second group.
-	for _, name := range []string{"group_replication_force_members", "group_replication_bootstrap_group"} {
-		if err := server.Unpersist(ctx, name); err != nil {
-			return err
 		}
 	}
 	// Safety rule 1: read-only from the first breath of the next start.

@@ -353,7 +353,8 @@ func decideChange(a ask) (plan.Plan, error) {
 		parts = append(parts, "add "+name)
 	}
 	for _, name := range removed {
-		steps = append(steps, plan.Step{Verb: leave, Member: name}, plan.Step{Verb: drop, Member: name})
+		steps = append(steps, plan.Step{Verb: drain, Member: name}, plan.Step{Verb: leave, Member: name},
+			plan.Step{Verb: drop, Member: name}, plan.Step{Verb: undrain, Member: name})
 		parts = append(parts, "remove "+name)
 	}
 	if len(removed) > 0 {

@@ -33,7 +33,7 @@ var symptoms = []struct {
 }{
 	{Disk, regexp.MustCompile(`(?i)disk is full|no space left on device|errno: ?28\b|error 28\b|OS errno 28|table '[^']*' is full|record file is full`)},
 	{Incarnation, regexp.MustCompile(`(?i)old incarnation`)},
-	{Diverged, regexp.MustCompile(`(?i)more executed transactions than|transactions? the group does not have|transactions not present in the group`)},
+	{Diverged, regexp.MustCompile(`(?i)more executed transactions than|transactions? (that )?the group does not have|transactions not present in the group`)},
 	{OldVersion, regexp.MustCompile(`(?i)member version is (incompatible|lower)|version is lower than|lower major version|not compatible with the (group's )?(lowest|highest|communication protocol)`)},
 	{Credentials, regexp.MustCompile(`(?i)access denied for user|empty username|invalid \(?empty\)? username|authentication requires secure connection|account is locked|password has expired`)},
 	{Purged, regexp.MustCompile(`(?i)purged required|purged binary logs containing GTIDs|binary logs? containing GTIDs that the (replica|slave) requires|binary logs of \S+ no longer have|ER_(SOURCE|MASTER)_HAS_PURGED`)},

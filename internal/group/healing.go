@@ -69,6 +69,7 @@ type healer struct {
 	*Group
 	fence  state.Fence
 	tried  history
+	pulses map[string]pulse
 	gaveUp map[string]bool // members seen in ERROR: they may be left with offline_mode
 	plan   string          // the plan that is a remedy, while it runs
 	cure   Remedy
@@ -105,7 +106,11 @@ func (h *healer) step(ctx context.Context) error {
 		}
 		return leftover(v, h.gaveUp)
 	}
-	if err := h.ask(ctx, decide(v)); err != nil {
+	asking := decide(v)
+	if asking.Do == Nothing {
+		asking = h.ailing(ctx, v, time.Now())
+	}
+	if err := h.ask(ctx, asking); err != nil {
 		return err
 	}
 	return h.act(ctx, c, decide)
@@ -234,6 +239,7 @@ func (h *healer) cureBy(ctx context.Context, c Cluster, v *topology.View, r Reme
 	}
 	var p plan.Plan
 	var err error
+	decided := time.Now() // some of what follows blocks until it has helped
 	switch r.Do {
 	case Expel:
 		err = h.setExpel(ctx, v, 0)
@@ -264,6 +270,7 @@ func (h *healer) cureBy(ctx context.Context, c Cluster, v *topology.View, r Reme
 	}
 	h.Log.Info("healing", "remedy", r.Do, "member", r.Member, "members", r.Names, "why", r.Why, "plan", p.ID)
 	e := event.New(event.HealingActs, "cluster", fmt.Sprintf("%s: %s", r.Do.words(), r.Why))
+	e.Time = decided.UTC()
 	if r.Member != "" {
 		e.Subject = "member/" + r.Member
 	}

@@ -245,7 +245,9 @@ func (g *Group) StopMember(ctx context.Context, name string, r Request) (plan.Pl
 	}
 	steps := []plan.Step{
 		c.with(name, func(k *Known) { k.Stopped = true }).record(),
+		{Verb: drain, Member: name},
 		{Verb: leave, Member: name},
+		{Verb: undrain, Member: name}, // it takes no clients outside the group
 	}
 	return g.start(ctx, newPlan("stop", "stop "+name, steps), r)
 }
