@@ -59,7 +59,7 @@ func TestApplyDecidesWhatToDo(t *testing.T) {
 		{
 			"one member less",
 			ask{spec: specOfNames("m1", "m2"), cluster: made("m1", "m2", "m3"), remove: []string{"m3"}, view: view(online("m1", "m2", "m3")...)},
-			"apply", "record, " + settle + "leave m3, drop m3, record, " + settle + "verify",
+			"apply", "record, " + settle + "drain m3, leave m3, drop m3, undrain m3, record, " + settle + "verify",
 		},
 		{
 			"a member that is down can be removed",
@@ -67,7 +67,7 @@ func TestApplyDecidesWhatToDo(t *testing.T) {
 				spec: specOfNames("m1", "m2"), cluster: made("m1", "m2", "m3"), remove: []string{"m3"},
 				view: view(append(online("m1", "m2"), seen("m3", topology.Down, "", ""))...),
 			},
-			"apply", "record, " + settle + "leave m3, drop m3, record, " + settle + "verify",
+			"apply", "record, " + settle + "drain m3, leave m3, drop m3, undrain m3, record, " + settle + "verify",
 		},
 		{
 			"another mode",
