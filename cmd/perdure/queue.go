@@ -157,15 +157,26 @@ func (c *cli) queueStatus(cmd *cobra.Command, cl *client.Client, _ []string) err
 	default:
 		_, _ = fmt.Fprintln(w, "Every accepted write is applied.")
 	}
-	rows := [][]string{{"ACCEPTED", "REFUSED", "APPLIED", "WAITING FRAMES", "OLDEST", "DUPLICATES", "DEAD LETTERS", "LOG"}}
+	rows := [][]string{{"ACCEPTED", "REFUSED", "APPLIED", "WAITING", "OLDEST", "DUPLICATES", "DEAD LETTERS", "LOG"}}
 	row := []string{strconv.FormatInt(s.Accepted, 10), strconv.FormatInt(s.Refused, 10), "", "", "", "", "", fmt.Sprintf("%d MB of %d, on %d nodes", s.Log.Bytes>>20, s.Log.MaxBytes>>20, s.Log.Replicas)}
 	if a := s.Applying; a != nil {
-		row[2], row[3], row[4] = strconv.FormatInt(a.Applied, 10), strconv.FormatUint(a.BehindFrames, 10), a.OldestAge.Round(time.Millisecond).String()
-		row[5], row[6] = strconv.FormatInt(a.Duplicates, 10), strconv.FormatInt(a.Dead, 10)
+		row[2], row[3], row[4] = strconv.FormatInt(a.Applied, 10), waitingWrites(a.Waiting, a.Unread), a.OldestAge.Round(time.Millisecond).String()
+		row[5], row[6] = strconv.FormatInt(a.Duplicates, 10), "?"
+		if a.Letters != nil {
+			row[6] = strconv.FormatInt(*a.Letters, 10)
+		}
 	}
 	_, _ = fmt.Fprintln(w)
 	table(w, append(rows, row))
 	return nil
+}
+
+// waitingWrites says how many writes are not applied, as exactly as it is known.
+func waitingWrites(read int64, unread uint64) string {
+	if unread > 0 {
+		return fmt.Sprintf("%d and %d frames", read, unread)
+	}
+	return strconv.FormatInt(read, 10)
 }
 
 func (c *cli) queueTail() *cobra.Command {

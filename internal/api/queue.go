@@ -52,12 +52,15 @@ type QueueStatus struct {
 		Partitions   int           `json:"partitions"`
 		Position     uint64        `json:"position"`
 		BehindFrames uint64        `json:"behind_frames"`
+		Waiting      int64         `json:"waiting_writes"` // read from the log and not applied
+		Unread       uint64        `json:"unread_frames"`  // whose writes nobody has counted; 0: waiting_writes is all
 		OldestAge    time.Duration `json:"oldest_age_ns"`
 		Applied      int64         `json:"applied"`
 		Batches      int64         `json:"batches"`
 		Duplicates   int64         `json:"duplicates"`
 		Attempts     int64         `json:"failed_attempts"`
 		Dead         int64         `json:"dead_letters"`
+		Letters      *int64        `json:"dead_letters_waiting,omitempty"` // absent while the database does not tell
 		HeldKeys     int64         `json:"held_keys"`
 	} `json:"applying,omitempty"`
 }

@@ -12,32 +12,34 @@ import (
 // A library one package knows can be left by rewriting one package. Each has
 // its sentence in docs/dependencies.md.
 var walls = map[string][]string{
-	"github.com/corazawaf/libinjection-go": {"queue"},
-	"github.com/danielgtaylor/huma/v2":     {"api/server", "config"},
-	"github.com/go-sql-driver/mysql":       {"mysql", "mysql/mysqld", "mysqltest", "node", "proxy", "queue"},
-	"github.com/expr-lang/expr":            {"alarm"},
-	"github.com/goccy/go-yaml":             {"config", "cmd/perdure"},
-	"github.com/google/go-cmp":             {}, // tests alone
-	"github.com/google/uuid":               {"group", "node"},
-	"github.com/nats-io/nats-server/v2":    {"jet"},
-	"github.com/nats-io/nats.go":           {"jet"},
-	"github.com/nats-io/nuid":              {"jet"},
-	"github.com/netresearch/go-cron":       {"schedule"},
-	"github.com/nicholas-fedor/shoutrrr":   {"notify"},
-	"github.com/prometheus/client_golang":  {"alarm", "api/server", "consistency", "jet", "node", "proxy", "queue", "rule", "watch"},
-	"github.com/prometheus/client_model":   {"alarm"},
-	"github.com/rogpeppe/go-internal":      {}, // tests alone
-	"github.com/spf13/cobra":               {"cmd/perdure"},
-	"go.etcd.io/etcd/api/v3":               {"control"},
-	"go.etcd.io/etcd/client/pkg/v3":        {"control"},
-	"go.etcd.io/etcd/client/v3":            {"control"},
-	"go.etcd.io/etcd/server/v3":            {"control"},
-	"go.uber.org/goleak":                   {}, // tests alone
-	"go.uber.org/zap":                      {"control"},
-	"golang.org/x/sync":                    {anybody},
-	"golang.org/x/sys":                     {anybody},
-	"golang.org/x/time":                    {anybody},
-	"google.golang.org/grpc":               {"control"},
+	"github.com/corazawaf/coraza-coreruleset/v4": {"queue"},
+	"github.com/corazawaf/coraza/v3":             {"queue"},
+	"github.com/corazawaf/libinjection-go":       {"queue"},
+	"github.com/danielgtaylor/huma/v2":           {"api/server", "config"},
+	"github.com/go-sql-driver/mysql":             {"mysql", "mysql/mysqld", "mysqltest", "node", "proxy", "queue"},
+	"github.com/expr-lang/expr":                  {"alarm"},
+	"github.com/goccy/go-yaml":                   {"config", "cmd/perdure"},
+	"github.com/google/go-cmp":                   {}, // tests alone
+	"github.com/google/uuid":                     {"group", "node"},
+	"github.com/nats-io/nats-server/v2":          {"jet"},
+	"github.com/nats-io/nats.go":                 {"jet"},
+	"github.com/nats-io/nuid":                    {"jet"},
+	"github.com/netresearch/go-cron":             {"schedule"},
+	"github.com/nicholas-fedor/shoutrrr":         {"notify"},
+	"github.com/prometheus/client_golang":        {"alarm", "api/server", "consistency", "jet", "node", "proxy", "queue", "rule", "watch"},
+	"github.com/prometheus/client_model":         {"alarm"},
+	"github.com/rogpeppe/go-internal":            {}, // tests alone
+	"github.com/spf13/cobra":                     {"cmd/perdure"},
+	"go.etcd.io/etcd/api/v3":                     {"control"},
+	"go.etcd.io/etcd/client/pkg/v3":              {"control"},
+	"go.etcd.io/etcd/client/v3":                  {"control"},
+	"go.etcd.io/etcd/server/v3":                  {"control"},
+	"go.uber.org/goleak":                         {}, // tests alone
+	"go.uber.org/zap":                            {"control"},
+	"golang.org/x/sync":                          {anybody},
+	"golang.org/x/sys":                           {anybody},
+	"golang.org/x/time":                          {anybody},
+	"google.golang.org/grpc":                     {"control"},
 }
 
 // anybody marks what is the standard library in all but name. Floor 0 does

@@ -16,6 +16,7 @@ type Queue struct {
 	Partitions int               `yaml:"partitions,omitempty" json:"partitions,omitempty" minimum:"0" maximum:"64" doc:"How many keys are applied side by side; fixed when the queue first meets a database. Default 8."`
 	Park       bool              `yaml:"park,omitempty" json:"park,omitempty" doc:"Let later writes of a key wait behind its dead letter. Default: the key goes on without it."`
 	Window     Duration          `yaml:"window,omitempty" json:"window,omitempty" doc:"How late a retry may come: older ids are refused. Default 168h."`
+	RuleSet    string            `yaml:"rule_set,omitempty" json:"rule_set,omitempty" enum:"basic,full" doc:"What texts that are not declared free are searched for: basic is SQL and script, full is the OWASP Core Rule Set as well, at some hundred times the price. Default basic."`
 	Keep       Duration          `yaml:"keep,omitempty" json:"keep,omitempty" doc:"How long applied writes stay in the log. Default 10m."`
 }
 
@@ -36,6 +37,9 @@ func (f *File) checkQueue(c *checker) {
 			c.at("$.queue.user", "the account that applies writes is missing")
 		}
 		c.reference("$.queue.password", q.Password)
+		if q.RuleSet != "" && q.RuleSet != "basic" && q.RuleSet != "full" {
+			c.at("$.queue.rule_set", "basic or full, not %q", q.RuleSet)
+		}
 		if _, err := queue.NewOperations(q.Operations); err != nil {
 			c.at("$.queue.operations", "%v", err)
 		}

@@ -94,6 +94,8 @@ type Applier struct {
 	position []*atomic.Uint64
 	oldest   []*atomic.Int64 // when the oldest write in hand was accepted, µs; 0 none
 	heldKeys atomic.Int64
+	inHand   atomic.Int64  // writes that were read and are not applied
+	handed   atomic.Uint64 // the frame whose writes were counted last
 
 	mu       sync.Mutex
 	running  bool
@@ -176,6 +178,8 @@ func (a *Applier) term(ctx context.Context) error {
 	a.mu.Lock()
 	a.position, a.oldest = make([]*atomic.Uint64, n), make([]*atomic.Int64, n)
 	a.heldKeys.Store(0)
+	a.inHand.Store(0)
+	a.handed.Store(0)
 	for i := range parts {
 		a.position[i], a.oldest[i] = &atomic.Uint64{}, &atomic.Int64{}
 	}
@@ -233,6 +237,7 @@ func (a *Applier) dispatch(ctx context.Context, parts []*partition) error {
 		}
 		next = st.First
 	}
+	a.handed.Store(next - 1)
 	var last Entry // handed out, and not marked in all partitions yet
 	for {
 		entries, err := a.readSome(ctx, next, last.Seq != 0)
@@ -244,6 +249,7 @@ func (a *Applier) dispatch(ctx context.Context, parts []*partition) error {
 				return err
 			}
 			next, last = e.Seq+1, e
+			a.handed.Store(e.Seq)
 		}
 		if n := len(entries); n > 0 {
 			a.reached(entries[n-1].Seq)
@@ -307,6 +313,9 @@ func (a *Applier) handOut(ctx context.Context, parts []*partition, from []uint64
 func (a *Applier) give(ctx context.Context, p *partition, it item) error {
 	if err := a.budget.Acquire(ctx, it.size); err != nil {
 		return context.Cause(ctx)
+	}
+	if it.rec != nil {
+		a.inHand.Add(1)
 	}
 	select {
 	case p.in <- it:

@@ -11,7 +11,6 @@ import (
 // plan is a batch sorted into what runs and what waits behind a held key.
 type plan struct {
 	run    []item
-	first  []int // index of the first statement of each write in run
 	behind []heldRow
 }
 
@@ -48,9 +47,7 @@ func (p *partition) fast(ctx context.Context, items []item) (committing bool, er
 	pk.add("BEGIN")
 	position := pk.position(p, last.seq, last.mark)
 	pk.add("SAVEPOINT g")
-	for _, it := range pl.run {
-		pl.first = append(pl.first, pk.write(it.rec))
-	}
+	spots := pk.writes(pl.run)
 	// The savepoint is gone if a statement committed on its own.
 	pk.add("RELEASE SAVEPOINT g")
 	if len(pk.b) > p.s.maxSize {
@@ -68,7 +65,7 @@ func (p *partition) fast(ctx context.Context, items []item) (committing bool, er
 	}
 	ledger := make([]ledgerRow, len(pl.run))
 	for i, it := range pl.run {
-		n, err := check(it.rec, rows[pl.first[i]:])
+		n, err := affected(it, spots[i], rows)
 		if err != nil {
 			return false, err
 		}
@@ -234,10 +231,7 @@ func (s *session) one(ctx context.Context, r *record) (int64, error) {
 func (s *session) together(ctx context.Context, items []item) ([]ledgerRow, error) {
 	var pk packet
 	pk.add("SAVEPOINT w")
-	first := make([]int, len(items))
-	for i, it := range items {
-		first[i] = pk.write(it.rec)
-	}
+	spots := pk.writes(items)
 	rows, err := s.exec(ctx, pk.b)
 	if err == nil && len(rows) != pk.n {
 		err = answers(len(rows), pk.n)
@@ -245,7 +239,7 @@ func (s *session) together(ctx context.Context, items []item) ([]ledgerRow, erro
 	var out []ledgerRow
 	for i := 0; i < len(items) && err == nil; i++ {
 		var n int64
-		n, err = check(items[i].rec, rows[first[i]:])
+		n, err = affected(items[i], spots[i], rows)
 		out = append(out, ledgerRow{id: items[i].rec.id, seq: items[i].seq, digest: items[i].rec.digest(), outcome: ledgerApplied, attempts: 1, affected: n})
 	}
 	if err == nil {

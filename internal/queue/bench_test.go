@@ -145,7 +145,11 @@ func bench(t *testing.T, p *place, r *rig) {
 	rounds := envInt("PERDURE_BENCH_ROUNDS", 3)
 	best := 0.0
 	fmt.Println("accepting (acknowledged writes a second, latency of one call)")
-	for _, clients := range []int{1, 16, 128} {
+	several := []int{1, 16, 128}
+	if n := envInt("PERDURE_BENCH_CLIENTS", 0); n > 0 {
+		several = []int{n}
+	}
+	for _, clients := range several {
 		got := make([][]row, len(ways))
 		for range rounds {
 			for i, w := range ways {
@@ -166,6 +170,41 @@ func bench(t *testing.T, p *place, r *rig) {
 		}
 	}
 	benchApply(t, r, p, insert, body, best)
+	benchBoth(t, r, write)
+}
+
+// benchBoth accepts while it applies: one write a request from 128 clients.
+func benchBoth(t *testing.T, r *rig, write func() queue.Write) {
+	var accepted, applied []row
+	for range envInt("PERDURE_BENCH_ROUNDS", 3) {
+		stop := r.startApplier(0)
+		r.drained(5 * time.Minute)
+		before := r.applied()
+		began := time.Now()
+		x, err := drive(128, 4*time.Second, func(int) error {
+			_, err := r.svc.Submit(t.Context(), boss, []queue.Write{write()})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		accepted = append(accepted, x)
+		applied = append(applied, row{rate: float64(r.applied()-before) / time.Since(began).Seconds()})
+		r.drained(5 * time.Minute)
+		_ = stop()
+	}
+	m := median(accepted)
+	fmt.Printf("both at once, 128 clients: accepted %.0f/s (p50 %v, p99 %v), applied meanwhile %.0f/s\n",
+		m.rate, m.p50.Round(time.Microsecond), m.p99.Round(time.Microsecond), median(applied).rate)
+}
+
+// applied is how many writes were applied so far.
+func (r *rig) applied() int64 {
+	st, err := r.svc.Status(r.t.Context())
+	if err != nil || st.Applying == nil {
+		r.t.Fatal("no status: ", err)
+	}
+	return st.Applying.Applied
 }
 
 // benchApply drains what was accepted, between rounds of direct writes.

@@ -159,6 +159,16 @@ func TestAGroupWhoseWriterChangesAndDies(t *testing.T) {
 	r.place = &place{member: ms[1], root: ms[1].Root(t), schema: p.schema}
 	r.drained(90 * time.Second)
 	want := fmt.Sprint(adds.Load() + 1000000*rivals.Load())
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, m := range ms[1:] {
+				var has, ledger, held string
+				err := m.Root(t).QueryRow(p.sql("SELECT (SELECT balance FROM q.account WHERE id = 1), (SELECT COUNT(*) FROM perdure.queue_ledger), (SELECT COUNT(*) FROM perdure.queue_held)")).Scan(&has, &ledger, &held)
+				t.Logf("%s: the account has %s, the ledger %s rows, %s are held: %v", m.Name(), has, ledger, held, err)
+			}
+			t.Logf("%d additions, %d of the rival, %d conflicts of it; %s; failures %s", adds.Load(), rivals.Load(), conflicts.Load(), j.check(t, r.place), queue.Failures(r.svc))
+		}
+	})
 	eventually(t, 60*time.Second, "the account has "+want, func() bool {
 		return r.place.one(t, "SELECT balance FROM q.account WHERE id = 1") == want
 	})

@@ -51,6 +51,9 @@ var (
 	descDuplicates = prometheus.NewDesc("perdure_queue_duplicate_writes_total", "Writes that came again and were left out.", nil, nil)
 	descAttempts   = prometheus.NewDesc("perdure_queue_failed_attempts_total", "Attempts that failed by the write's own fault.", nil, nil)
 	descDead       = prometheus.NewDesc("perdure_queue_dead_letters_total", "Writes that became dead letters.", nil, nil)
+	descLetters    = prometheus.NewDesc("perdure_queue_dead_letters", "Dead letters that lie in the database, at most 10000.", nil, nil)
+	descWaiting    = prometheus.NewDesc("perdure_queue_waiting_writes", "Writes that were read from the log and are not applied.", nil, nil)
+	descUnread     = prometheus.NewDesc("perdure_queue_unread_frames", "Frames of the log that were not read yet; 0 means that waiting_writes is all.", nil, nil)
 	descFailures   = prometheus.NewDesc("perdure_queue_batch_failures_total", "Batches that failed, by error number and what was done.", []string{"error", "action"}, nil)
 	descBehind     = prometheus.NewDesc("perdure_queue_behind_frames", "Frames of the log that are not applied completely.", nil, nil)
 	descAge        = prometheus.NewDesc("perdure_queue_oldest_age_seconds", "Age of the oldest write that is neither applied nor set aside.", nil, nil)
@@ -65,7 +68,7 @@ var (
 func (s *Service) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descAccepted, descBytes, descRefused, descApplied, descBatches, descDuplicates, descAttempts, descDead,
-		descFailures, descBehind, descAge, descLogBytes, descLogMax, descHeld, descPaused, descWorking,
+		descLetters, descWaiting, descUnread, descFailures, descBehind, descAge, descLogBytes, descLogMax, descHeld, descPaused, descWorking,
 	} {
 		ch <- d
 	}
@@ -100,6 +103,11 @@ func (s *Service) Collect(ch chan<- prometheus.Metric) {
 	}
 	if st.Applying != nil {
 		gauge(descBehind, float64(st.Applying.BehindFrames))
+		gauge(descWaiting, float64(st.Applying.Waiting))
+		gauge(descUnread, float64(st.Applying.Unread))
+		if n := st.Applying.Letters; n != nil {
+			gauge(descLetters, float64(*n))
+		}
 		gauge(descAge, st.Applying.OldestAge.Seconds())
 		gauge(descHeld, float64(st.Applying.HeldKeys))
 		gauge(descPaused, flag(len(st.Applying.HeldBack) > 0))

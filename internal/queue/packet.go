@@ -59,18 +59,21 @@ func (p *packet) write(r *record) int {
 	}
 	first := p.n
 	for i := range r.stmts {
-		s := &r.stmts[i]
 		p.add()
-		rest := s.sql
-		for _, v := range s.args {
-			at := strings.IndexByte(rest, 0)
-			p.b = append(p.b, rest[:at]...)
-			p.b = v.appendLiteral(p.b)
-			rest = rest[at+1:]
-		}
-		p.b = append(p.b, rest...)
+		p.fill(r.stmts[i].sql, r.stmts[i].args)
 	}
 	return first
+}
+
+// fill adds text with values in the place of its marks.
+func (p *packet) fill(text string, args []Value) {
+	for _, v := range args {
+		at := strings.IndexByte(text, 0)
+		p.b = append(p.b, text[:at]...)
+		p.b = v.appendLiteral(p.b)
+		text = text[at+1:]
+	}
+	p.b = append(p.b, text...)
 }
 
 // ledger adds the rows that say what became of writes.

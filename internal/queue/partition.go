@@ -316,9 +316,13 @@ func (p *partition) commit(items []item, receipts []Receipt) {
 
 // done gives back the memory that the dispatcher counts.
 func (p *partition) done(items []item) {
-	var n int64
+	var bytes, writes int64
 	for _, it := range items {
-		n += it.size
+		bytes += it.size
+		if it.size > 0 { // a marker has none; a write that was left out has lost its record
+			writes++
+		}
 	}
-	p.a.budget.Release(n)
+	p.a.inHand.Add(-writes)
+	p.a.budget.Release(bytes)
 }

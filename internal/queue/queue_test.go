@@ -39,6 +39,7 @@ func TestQueue(t *testing.T) {
 		{"paused means accepted and not applied", pausedMeansAcceptedAndNotApplied},
 		{"a log that lost its end is not applied over", aLogThatLostItsEndIsNotAppliedOver},
 		{"the ledger is pruned by the age of ids", theLedgerIsPrunedByTheAgeOfIDs},
+		{"inserts travel together and fail alone", insertsTravelTogetherAndFailAlone},
 	} {
 		t.Run(story.name, func(t *testing.T) {
 			t.Parallel()
@@ -575,5 +576,56 @@ func theLedgerIsPrunedByTheAgeOfIDs(t *testing.T, p *place) {
 	})
 	if got := r.put(chainWrite("k", "after")); got.State != queue.Applied {
 		t.Fatal(got)
+	}
+}
+
+// Hundreds of single-row INSERTs go to the server as a few of many rows. Nobody
+// may notice: not the order, not the receipts, not a trigger, not the ones that
+// fail by their own fault.
+func insertsTravelTogetherAndFailAlone(t *testing.T, p *place) {
+	p.do(t, "CREATE TABLE q.seen (n INT AUTO_INCREMENT PRIMARY KEY, id INT NOT NULL, before_it INT NOT NULL)")
+	p.do(t, "CREATE TRIGGER q.t AFTER INSERT ON q.things FOR EACH ROW INSERT INTO "+p.schema+".seen (id, before_it) VALUES (NEW.id, (SELECT COUNT(*) FROM "+p.schema+".things))")
+	r := newRig(t, p, func(c *queue.Config) { c.Apply.Partitions, c.Apply.MaxAttempts = 1, 2 })
+	r.run(false)
+	const n = 300
+	bad := map[int]int{50: 1048, 100: 1062, 150: 1406, 299: 1264}
+	var writes []queue.Write
+	for i := range n {
+		values := []any{i, "x"}
+		text := "INSERT INTO q.things (id, name, at) VALUES (?, ?, NOW(6))"
+		switch bad[i] {
+		case 1048:
+			values[1] = nil
+		case 1062:
+			values[0] = 10
+		case 1406:
+			values[1] = "longer than ten"
+		case 1264:
+			values[0] = 1 << 40
+		}
+		writes = append(writes, sqlWrite(fmt.Sprint("k", i), text, values...))
+	}
+	got := r.submit(writes...)
+	r.startApplier(0)
+	for i, g := range got {
+		s := r.settled(g.ID)
+		if bad[i] != 0 {
+			if s.State != queue.Dead || !strings.Contains(s.Error, fmt.Sprint(bad[i])) {
+				t.Errorf("write %d: %+v", i, s)
+			}
+			continue
+		}
+		if s.State != queue.Applied || s.Affected == nil || *s.Affected != 1 {
+			t.Errorf("write %d: %+v", i, s)
+		}
+	}
+	if c := p.one(t, "SELECT COUNT(*) FROM q.things"); c != fmt.Sprint(n-len(bad)) {
+		t.Errorf("%s rows", c)
+	}
+	if c := p.one(t, "SELECT COUNT(*) FROM (SELECT before_it, ROW_NUMBER() OVER (ORDER BY n) AS r FROM q.seen) AS s WHERE before_it <> r"); c != "0" {
+		t.Errorf("%s rows met another number of rows before them than if they had come alone", c)
+	}
+	if c := p.one(t, "SELECT COUNT(*) FROM (SELECT id, LAG(id) OVER (ORDER BY n) AS last FROM q.seen) AS s WHERE last > id"); c != "0" {
+		t.Errorf("%s rows out of order", c)
 	}
 }

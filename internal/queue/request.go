@@ -210,6 +210,7 @@ func (s *Service) fillOperation(r *record, w Write, c Caller) *Problem {
 		}
 	}
 	values := make(map[string]Value, len(op.params))
+	var texts []named
 	for name, p := range op.params {
 		raw, sent := w.Params[name]
 		var v Value
@@ -223,6 +224,12 @@ func (s *Service) fillOperation(r *record, w Write, c Caller) *Problem {
 			return in("params."+name, prob)
 		}
 		values[name] = v
+		if sent && p.Type == "text" && !p.Free {
+			texts = append(texts, named{"params." + name, v.text})
+		}
+	}
+	if p := s.rules.check(texts); p != nil {
+		return p
 	}
 	r.operation = op.Name
 	r.stmts = make([]stmt, len(op.stmts))
@@ -271,7 +278,21 @@ func (s *Service) fillSQL(r *record, w Write, c Caller) *Problem {
 		inserted = inserted || verb == "INSERT"
 		r.stmts = append(r.stmts, out)
 	}
-	return nil
+	return s.rules.check(textsOf(r.stmts))
+}
+
+// textsOf is what the rules look at in statements: the values, not the SQL,
+// which is the guard's.
+func textsOf(stmts []stmt) []named {
+	var out []named
+	for i := range stmts {
+		for j, v := range stmts[i].args {
+			if v.kind == kindText {
+				out = append(out, named{"statements." + itoa(i) + ".args." + itoa(j), v.text})
+			}
+		}
+	}
+	return out
 }
 
 func (s *Service) sqlStmt(st Statement, c Caller) (stmt, string, *Problem) {

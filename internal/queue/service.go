@@ -24,6 +24,9 @@ type Config struct {
 	Seal       Sealer // nil stores frames as they are; for tests
 	Operations *Operations
 	Limits     Limits
+	// Rules, if set, looks at every text that is not declared free, besides the
+	// search for SQL and script.
+	Rules *Ruleset
 	// Window is how old an id may be: how late a retry may come. The ledger
 	// keeps ids at least that long. Default 7 days.
 	Window time.Duration
@@ -60,6 +63,7 @@ type Service struct {
 	log     Log
 	ops     *Operations
 	limits  Limits
+	rules   *Ruleset
 	window  time.Duration
 	gather  *gather
 	open    func([]byte) ([]byte, error)
@@ -67,6 +71,7 @@ type Service struct {
 	hub     *hub
 	recent  *recent
 	count   counters
+	letters atomic.Int64 // dead letters in the database; -1 while it does not tell
 	logger  *slog.Logger
 	lasting time.Duration
 	aged    atomic.Pointer[checkpoint]
@@ -99,7 +104,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("queue: a log and a route are needed")
 	}
 	s := &Service{
-		log: cfg.Log, ops: cfg.Operations, limits: cfg.Limits.withDefaults(), window: cmp.Or(cfg.Window, 7*24*time.Hour),
+		log: cfg.Log, ops: cfg.Operations, limits: cfg.Limits.withDefaults(), rules: cfg.Rules, window: cmp.Or(cfg.Window, 7*24*time.Hour),
 		route: cfg.Route, hub: newHub(), recent: newRecent(250_000), logger: cmp.Or(cfg.Logger, slog.Default()),
 		guards: map[guardKey]compiled{}, rates: map[string]*limiter{}, lasting: cmp.Or(cfg.AcceptLimit, 10*time.Second),
 	}
@@ -116,6 +121,7 @@ func New(cfg Config) (*Service, error) {
 	s.tell, cfg.Apply.Notice = cfg.Apply.Notice, s.notice
 	s.halts = make(chan string, 8)
 	s.Applier = newApplier(cfg.Log, s.open, cfg.Route, cfg.Apply, s.hub, &s.count, s.logger)
+	s.letters.Store(-1)
 	if cfg.Store != nil {
 		s.remembers, s.shared = true, state.NewDoc[Shared](cfg.Store, "queue")
 		s.Applier.gate.close(unread)
@@ -144,6 +150,7 @@ func (s *Service) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.gather.run(ctx) })
 	g.Go(func() error { return s.pruning(ctx) })
+	g.Go(func() error { return s.countLetters(ctx) })
 	g.Go(func() error { return s.follow(ctx) })
 	g.Go(func() error { return s.keepHalts(ctx) })
 	return g.Wait()

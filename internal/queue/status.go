@@ -32,19 +32,27 @@ type LogStatus struct {
 
 // ApplyingStatus is the state of applying.
 type ApplyingStatus struct {
-	Working      bool          `json:"working"`
-	HeldBack     []string      `json:"held_back,omitempty"` // why applying is held, if it is
-	Troubles     []string      `json:"troubles,omitempty"`  // what stands in the way now
-	Partitions   int           `json:"partitions"`
-	Position     uint64        `json:"position"` // every write up to here is applied or set aside
-	BehindFrames uint64        `json:"behind_frames"`
-	OldestAge    time.Duration `json:"oldest_age_ns"`
-	Applied      int64         `json:"applied"`
-	Batches      int64         `json:"batches"`
-	Duplicates   int64         `json:"duplicates"`
-	Attempts     int64         `json:"failed_attempts"`
-	Dead         int64         `json:"dead_letters"`
-	HeldKeys     int64         `json:"held_keys"`
+	Working      bool     `json:"working"`
+	HeldBack     []string `json:"held_back,omitempty"` // why applying is held, if it is
+	Troubles     []string `json:"troubles,omitempty"`  // what stands in the way now
+	Partitions   int      `json:"partitions"`
+	Position     uint64   `json:"position"` // every write up to here is applied or set aside
+	BehindFrames uint64   `json:"behind_frames"`
+	// Waiting is how many writes were read from the log and are not applied. They
+	// are all that wait when Unread is 0; the writes of frames that were not read
+	// yet nobody has counted.
+	Waiting    int64         `json:"waiting_writes"`
+	Unread     uint64        `json:"unread_frames"`
+	OldestAge  time.Duration `json:"oldest_age_ns"`
+	Applied    int64         `json:"applied"`
+	Batches    int64         `json:"batches"`
+	Duplicates int64         `json:"duplicates"`
+	Attempts   int64         `json:"failed_attempts"`
+	Dead       int64         `json:"dead_letters"`
+	// Letters is how many dead letters lie there, at most maxLetters; nil while
+	// the database does not tell.
+	Letters  *int64 `json:"dead_letters_waiting,omitempty"`
+	HeldKeys int64  `json:"held_keys"`
 }
 
 // Status reports without asking the database.
@@ -64,6 +72,9 @@ func (s *Service) Status(ctx context.Context) (Status, error) {
 		}
 	}
 	out.Applying = s.Applier.status(st.Last)
+	if n := s.letters.Load(); n >= 0 && out.Applying != nil {
+		out.Applying.Letters = &n
+	}
 	if a := out.Applying; err == nil && a != nil && a.BehindFrames > 0 && a.OldestAge == 0 {
 		a.OldestAge = s.ageAt(ctx, max(st.First, frameOf(a.Position)+1))
 	}
@@ -127,6 +138,10 @@ func (a *Applier) status(last uint64) *ApplyingStatus {
 	}
 	if f := frameOf(out.Position); f < last {
 		out.BehindFrames = last - f
+	}
+	out.Waiting = a.inHand.Load()
+	if f := max(a.handed.Load(), frameOf(out.Position)); f < last {
+		out.Unread = last - f
 	}
 	if oldest != 0 {
 		out.OldestAge = max(0, a.now().Sub(time.UnixMicro(oldest)))
