@@ -28,6 +28,7 @@ type world struct {
 	frozen bool // the View grows old
 	events []event.Event
 	reg    *prometheus.Registry
+	queue  map[string]prometheus.Gauge // of the write queue
 	store  *state.Memory
 }
 
@@ -129,6 +130,12 @@ func (w *world) allGood() (free, certificate, waiting prometheus.Gauge) {
 	}
 	gauge("perdure_disk_free_bytes", 1e12)
 	gauge("perdure_events_waiting", 0)
+	w.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "perdure_queue_accepted_writes_total"}, func() float64 { return 1 }))
+	gauge("perdure_queue_log_limit_bytes", 16e9)
+	w.queue = map[string]prometheus.Gauge{}
+	for _, name := range []string{"oldest_age_seconds", "held_back", "dead_letters", "log_bytes"} {
+		w.queue[name] = gauge("perdure_queue_"+name, 0)
+	}
 	w.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "perdure_events_dropped_total"}, func() float64 { return 0 }))
 	conflicts := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "perdure_member_conflicts_total"}, []string{"member"})
 	for _, m := range []string{"m1", "m2", "m3"} {
@@ -169,6 +176,7 @@ func TestEveryBuiltInAlarmGoesOnAndOff(t *testing.T) {
 	}
 	var free, certificate, waiting prometheus.Gauge
 	metric := func(g *prometheus.Gauge, v float64) func(*world) { return func(*world) { (*g).Set(v) } }
+	queued := func(name string, v float64) func(*world) { return func(w *world) { w.queue[name].Set(v) } }
 	for _, c := range []struct {
 		alarm   string // rule[/member]
 		provoke func(*world)
@@ -202,6 +210,10 @@ func TestEveryBuiltInAlarmGoesOnAndOff(t *testing.T) {
 		{"certificate", metric(&certificate, 86400*5), metric(&certificate, 86400*90)},
 		{"certificate-expired", metric(&certificate, 3600), metric(&certificate, 86400*90)},
 		{"events-waiting", metric(&waiting, 30), metric(&waiting, 0)},
+		{"queue-age", queued("oldest_age_seconds", 61), queued("oldest_age_seconds", 1)},
+		{"queue-held-back", queued("held_back", 1), queued("held_back", 0)},
+		{"queue-dead-letters", queued("dead_letters", 1), queued("dead_letters", 0)},
+		{"queue-log", queued("log_bytes", 13e9), queued("log_bytes", 1e9)},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
@@ -226,6 +238,34 @@ func TestEveryBuiltInAlarmGoesOnAndOff(t *testing.T) {
 			list, err := a.List(t.Context())
 			if err != nil || list[0].State != OK {
 				t.Errorf("%s: not all is well: %+v, %v", c.alarm, list[0], err)
+			}
+		})
+	}
+}
+
+// A node whose queue does not tell is an alarm, except for what only the
+// database knows; one without a queue has nothing to tell.
+func TestAWriteQueueThatDoesNotTell(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ without, told string }{
+		{"oldest_age_seconds", "no-data queue-age"},
+		{"held_back", "no-data queue-held-back"},
+		{"log_bytes", "no-data queue-log"},
+		{"dead_letters", ""},
+		{"", ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			if c.without != "" {
+				w.allGood()
+				w.reg.Unregister(w.queue[c.without])
+			}
+			off := remove(remove(remove(remove(builtinNames(), "queue-age"), "queue-held-back"), "queue-log"), "queue-dead-letters")
+			stop := run(t, w.alarms(t, Config{Off: off}))
+			defer stop()
+			after(3 * time.Minute)
+			if got := w.told(); got != c.told {
+				t.Errorf("without %s: told %q, not %q", c.without, got, c.told)
 			}
 		})
 	}
