@@ -22,6 +22,7 @@ import (
 )
 
 const queueSection = `
+alarms: {rules: [{name: queue-held-back, for: 1s}]}
 queue:
   user: apply
   password: "file:%s"
@@ -73,6 +74,9 @@ func TestTheFrontDoorOfTheWriteQueue(t *testing.T) {
 	}
 	plain := token(api.Token{Name: "shop", Role: "writer", Operations: []string{"deposit"}})
 	statements := token(api.Token{Name: "etl", Role: "writer", SQL: true})
+	gone := time.Now().Add(300 * time.Millisecond)
+	expired := token(api.Token{Name: "old", Role: "writer", Expires: gone})
+	slow := token(api.Token{Name: "slow", Role: "writer", Operations: []string{"deposit"}, Rate: 1})
 	viewer := token(api.Token{Name: "eye", Role: "viewer"})
 	url, _, ca := n.API()
 
@@ -106,6 +110,13 @@ func TestTheFrontDoorOfTheWriteQueue(t *testing.T) {
 			{"no token", "", one, 401},
 			{"a wrong token", "x" + plain, one, 401},
 			{"a viewer's token", viewer, one, 403},
+			{"a token that is garbage", strings.Repeat("\xff", 4000), one, 401},
+			{"a nested string", plain, `{"operation":"deposit","params":{"id":1,"amount":` + strings.Repeat(`{"a":`, 40) + `1` + strings.Repeat(`}`, 40) + `}}`, 400},
+			{"a number too large to be one", plain, `{"operation":"deposit","params":{"id":1e999999999,"amount":5}}`, 422},
+			{"a timeout that is no time", plain, `{"operation":"deposit","params":{"id":1,"amount":5},"timeout":1e400}`, 422},
+			{"a name that is a path", plain, `{"operation":"../../etc/passwd"}`, 403},
+			{"a key that is too long", statements, `{"key":"` + strings.Repeat("k", 5000) + `","statements":[{"sql":"DELETE FROM shop.account WHERE id=1"}]}`, 422},
+			{"more statements than a write may have", statements, `{"key":"k","statements":[` + strings.Repeat(`{"sql":"DELETE FROM shop.account WHERE id=1"},`, 70) + `{"sql":"DELETE FROM shop.account WHERE id=1"}]}`, 413},
 			{"malformed JSON", plain, `{"operation":`, 400},
 			{"not an object", plain, `["deposit"]`, 400},
 			{"two writes", plain, one + one, 400},
@@ -148,6 +159,17 @@ func TestTheFrontDoorOfTheWriteQueue(t *testing.T) {
 			if status, said := ask(c.token, "application/json", c.body); status != c.want {
 				t.Errorf("%s: %d instead of %d: %.300s", c.what, status, c.want, said)
 			}
+		}
+		for time.Now().Before(gone) {
+			time.Sleep(time.Until(gone))
+		}
+		if status, said := ask(expired, "application/json", one); status != 401 {
+			t.Errorf("an expired token: %d %.200s", status, said)
+		}
+		many := strings.Repeat(`{"operation":"deposit","params":{"id":9,"amount":1}}`+"\n", 4000)
+		ask(slow, "application/x-ndjson", many) // a burst of one request is allowed
+		if status, said := ask(slow, "application/x-ndjson", many); status != 429 {
+			t.Errorf("more than the token may send: %d %.200s", status, said)
 		}
 		if status, said := ask(plain, "application/x-ndjson", strings.Repeat("{}\n", 1_000_000)); status != 422 && status != 413 {
 			t.Errorf("a million empty lines: %d %.200s", status, said)
@@ -211,8 +233,9 @@ func TestTheFrontDoorOfTheWriteQueue(t *testing.T) {
 		if err := n.SteerQueue(t.Context(), "pause"); err != nil {
 			t.Fatal(err)
 		}
+		alarmIs(t, n, "queue-held-back", "ALARM")
 		n.stop()
-		m := s.serveFile(t, "node", full)
+		m := s.serveFile(t, "node", full+"  rule_set: full\n")
 		st, err := m.Queue(t.Context())
 		for limit := time.Now().Add(30 * time.Second); (err != nil || st.Paused == "") && time.Now().Before(limit); st, err = m.Queue(t.Context()) {
 			time.Sleep(50 * time.Millisecond)
@@ -231,11 +254,34 @@ func TestTheFrontDoorOfTheWriteQueue(t *testing.T) {
 		defer c.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		r, err := c.PutApplied(ctx, &public.Write{Operation: "deposit", Params: map[string]any{"id": 4, "amount": 1}}, 45*time.Second)
+		r, err := c.PutApplied(ctx, &public.Write{Operation: "deposit", Params: map[string]any{"id": 4, "amount": 1, "note": "for Zoë & sons"}}, 45*time.Second)
 		if err != nil || r.State != "applied" {
 			t.Fatal(r, err)
 		}
+		alarmIs(t, m, "queue-held-back", "OK")
+		var refusal *public.Problem
+		_, err = c.Put(ctx, &public.Write{Operation: "deposit", Params: map[string]any{"id": 4, "amount": 1, "note": "../../../etc/passwd"}})
+		if !errors.As(err, &refusal) || refusal.Status != 422 || refusal.Kind != "suspicious-text" {
+			t.Error("the full rule set lets a path through: ", err)
+		}
 	})
+}
+
+// alarmIs waits until an alarm is in a state.
+func alarmIs(t *testing.T, n *served, rule, want string) {
+	t.Helper()
+	got := ""
+	for limit := time.Now().Add(30 * time.Second); got != want; time.Sleep(100 * time.Millisecond) {
+		list, err := n.Alarms(t.Context())
+		for _, a := range list {
+			if a.Rule == rule {
+				got = a.State
+			}
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("alarm %s is %q, not %q: %v", rule, got, want, err)
+		}
+	}
 }
 
 // becomes reads a value until it is want, for at most 30 s, and returns the last.
