@@ -147,7 +147,7 @@ func (n *Node) obey(w route.Wish) {
 
 // routing are the parts that clients' connections stand on.
 func (n *Node) routing() []run.Part {
-	parts := []run.Part{{Name: "view", Run: n.followView}, {Name: "route", Run: n.followWish}, {Name: "funnel", Run: n.followFunnel}}
+	parts := []run.Part{{Name: "view", Run: n.followView}, {Name: "route", Run: n.followWish}, {Name: "funnel", Run: n.followFunnel}, {Name: "hush", Run: n.followHush}}
 	if n.proxy != nil {
 		parts = append(parts, run.Part{Name: "proxy", Run: n.proxy.Run})
 	}

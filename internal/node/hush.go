@@ -1,0 +1,157 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/perdure/perdure/internal/topology"
+)
+
+// A member that is lost goes on taking its turns in the group's agreement until
+// it is expelled, which the group begins to think of after five seconds. Each
+// turn has to be passed over by the others. That takes a quarter of a second at
+// first, and the patience the group has with a turn grows with how long its own
+// messages took lately: under many writers it grows to many seconds, and the
+// message that expels the member stands in the same line. Measured with 32
+// writers: nothing commits any more, and the member is out after 26 s to more
+// than 45 s, whatever the expel timeout. Without new writes the group stays quick and
+// the member is out after 7 to 8 s. So a proxy hushes its clients meanwhile:
+// their writes wait, and none is lost.
+const (
+	// hushMost bounds how long clients wait: less than the proxy lets a request
+	// wait for a member, so that none is told of an error.
+	hushMost = 9 * time.Second
+	// goneFor is how long nobody listens at a member's address before that counts.
+	goneFor = 100 * time.Millisecond
+	// A member that is merely silent counts as lost when so many requests on the
+	// other members are stuck, each for so long.
+	stuckLeast = 8
+	stuckFor   = 200 * time.Millisecond
+)
+
+// hushed is for whom clients wait, and since when. A member is waited for once,
+// until it was seen whole again: a loss that is none must not stop writes for
+// good.
+type hushed struct {
+	member string
+	since  time.Time
+	spent  map[string]bool
+}
+
+// hush decides for which member clients wait now, "" for none. stuck is how many
+// requests to other members are stuck. It reads nothing but its arguments, and
+// notes in h.spent whom clients have waited for.
+func hush(v *topology.View, stuck func(but string) int, h *hushed, now time.Time) string {
+	for _, m := range v.Members {
+		if m.State == topology.Online {
+			delete(h.spent, m.Name)
+		}
+	}
+	if h.member != "" {
+		m, known := v.Member(h.member)
+		counted := known && m.State != topology.Online && m.State != topology.Recovering && countedOn(v, m.UUID)
+		if counted && now.Sub(h.since) < hushMost {
+			return h.member
+		}
+		h.spent[h.member] = true
+	}
+	if v.Quorum != topology.HasQuorum {
+		return ""
+	}
+	for _, m := range v.Members {
+		if (m.State != topology.Suspect && m.State != topology.Unreachable) || h.spent[m.Name] {
+			continue
+		}
+		switch m.Failure {
+		case topology.Refused:
+			if now.Sub(m.Since) >= goneFor {
+				return m.Name
+			}
+		case topology.Silent:
+			if stuck(m.Name) >= stuckLeast {
+				return m.Name
+			}
+		}
+	}
+	return ""
+}
+
+// countedOn tells whether a member of the group still counts on that server.
+func countedOn(v *topology.View, uuid string) bool {
+	for _, m := range v.In(topology.Online) {
+		for _, p := range m.Report.Peers {
+			if p.UUID == uuid {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// followHush makes this node's clients wait while the group gets rid of a lost
+// member. Every node does so for its own clients, by what it sees itself; and
+// only where healing hastens the expulsion, else they would wait in vain.
+func (n *Node) followHush(ctx context.Context) error {
+	if !n.group.Heal || n.proxy == nil {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	var paused atomic.Bool
+	var all sync.WaitGroup
+	defer all.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	all.Go(func() {
+		for p := range n.group.WatchPause(ctx) {
+			paused.Store(!p.Since.IsZero())
+		}
+	})
+	changes, end := n.watch.Changes()
+	defer end()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	h := hushed{spent: map[string]bool{}}
+	release := func() {}
+	defer func() { release() }()
+	for {
+		now := time.Now()
+		who := ""
+		if !paused.Load() {
+			who = hush(n.watch.View(), n.stuck, &h, now)
+		}
+		if who != h.member {
+			release()
+			release = func() {}
+			if h.member != "" {
+				n.log.Info("clients go on", "member", h.member, "waited", now.Sub(h.since).Round(time.Millisecond))
+			}
+			if who != "" {
+				release = n.table.Hold()
+				n.log.Info("clients wait while the group gets rid of a member", "member", who)
+			}
+			h.member, h.since = who, now
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changes:
+		case <-tick.C:
+		}
+	}
+}
+
+// stuck counts the requests that wait for an answer of members but one.
+func (n *Node) stuck(but string) int {
+	if n.proxy == nil {
+		return 0
+	}
+	count := 0
+	for _, s := range n.proxy.Sessions() {
+		if s.State == "busy" && s.For >= stuckFor && s.Member != but && s.Member != "" {
+			count++
+		}
+	}
+	return count
+}

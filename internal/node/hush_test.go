@@ -1,0 +1,61 @@
+package node
+
+import (
+	"testing"
+	"time"
+
+	"github.com/perdure/perdure/internal/topology"
+)
+
+func TestHush(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	view := func(q topology.Quorum, s topology.State, f topology.Failure, since time.Duration, listed bool) *topology.View {
+		peers := []topology.Peer{{UUID: "m1", State: "ONLINE"}, {UUID: "m2", State: "ONLINE"}}
+		if listed {
+			peers = append(peers, topology.Peer{UUID: "m3", State: "ONLINE"})
+		}
+		v := &topology.View{Quorum: q}
+		for _, n := range []string{"m1", "m2", "m3"} {
+			m := topology.Member{Instance: topology.Instance{Name: n}, UUID: n, State: topology.Online, Report: &topology.Report{UUID: n, Peers: peers}}
+			if n == "m3" {
+				m.State, m.Failure, m.Since = s, f, now.Add(-since)
+			}
+			v.Members = append(v.Members, m)
+		}
+		return v
+	}
+	yes := topology.HasQuorum
+	for _, c := range []struct {
+		name  string
+		view  *topology.View
+		stuck int
+		h     hushed
+		want  string
+	}{
+		{name: "a whole group", view: view(yes, topology.Online, "", time.Hour, true), stuck: 100},
+		{name: "nobody listens there, and the group counts on it", view: view(yes, topology.Suspect, topology.Refused, time.Second, true), want: "m3"},
+		{name: "for a moment only", view: view(yes, topology.Suspect, topology.Refused, 0, true)},
+		{name: "silent, and others are stuck", view: view(yes, topology.Suspect, topology.Silent, time.Second, true), stuck: 8, want: "m3"},
+		{name: "silent, and writers get through: it is us who do not reach it", view: view(yes, topology.Suspect, topology.Silent, time.Minute, true), stuck: 7},
+		{name: "without majority it helps nobody", view: view(topology.LostQuorum, topology.Unreachable, topology.Refused, time.Second, true)},
+		{name: "expelled", view: view(yes, topology.Down, topology.Refused, 0, false), h: hushed{member: "m3", since: now.Add(-7 * time.Second)}},
+		{name: "restarted, and still to be expelled", view: view(yes, topology.Offline, "", 0, true), h: hushed{member: "m3", since: now.Add(-5 * time.Second)}, want: "m3"},
+		{name: "too long", view: view(yes, topology.Unreachable, topology.Refused, 9*time.Second, true), h: hushed{member: "m3", since: now.Add(-hushMost)}},
+		{
+			name: "not again for the same loss", view: view(yes, topology.Unreachable, topology.Refused, time.Minute, true),
+			h: hushed{spent: map[string]bool{"m3": true}},
+		},
+		{name: "it answers again: a stall", view: view(yes, topology.Online, "", 0, true), h: hushed{member: "m3", since: now.Add(-time.Second)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if c.h.spent == nil {
+				c.h.spent = map[string]bool{}
+			}
+			if got := hush(c.view, func(string) int { return c.stuck }, &c.h, now); got != c.want {
+				t.Errorf("clients wait for %q, want %q", got, c.want)
+			}
+		})
+	}
+}
