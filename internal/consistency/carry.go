@@ -52,6 +52,9 @@ func (a *Audits) Run(ctx context.Context) error {
 
 // lead carries out audits until ctx ends.
 func (a *Audits) lead(ctx context.Context, fence state.Fence) {
+	if err := a.sweep(ctx, fence); err != nil && ctx.Err() == nil {
+		a.Log.Warn("audits that were never begun are still listed as waiting", "err", err)
+	}
 	for cur := range a.current.Watch(ctx) {
 		for cur.Audit != "" && ctx.Err() == nil {
 			err := a.carryOut(ctx, fence, cur.Audit)
@@ -62,6 +65,31 @@ func (a *Audits) lead(ctx context.Context, fence state.Fence) {
 			_ = sleep(ctx, tellEvery)
 		}
 	}
+}
+
+// sweep ends audits that were asked for on a node that ended at that moment.
+func (a *Audits) sweep(ctx context.Context, fence state.Fence) error {
+	all, err := a.List(ctx)
+	if err != nil {
+		return err
+	}
+	cur, _, err := a.current.Get(ctx)
+	if err != nil {
+		return err
+	}
+	for _, x := range all {
+		if x.State.Over() || x.ID == cur.Audit || time.Since(x.Asked) < time.Minute {
+			continue
+		}
+		_, err := a.doc(x.ID).Change(ctx, fence, func(x *Audit) error {
+			x.State, x.Ended, x.Error = Failed, time.Now().UTC(), "it was never begun: the node that was asked for it ended at that moment"
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // carryOut takes an audit to its end. An error means that its documents could

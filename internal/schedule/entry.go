@@ -114,7 +114,7 @@ type times struct {
 var (
 	fieldNames  = []string{"minute", "hour", "day of month", "month", "day of week"}
 	descriptors = []string{"@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"}
-	parser      = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.Extended)
+	parser      = cron.MustNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.Extended)
 )
 
 // parse reads an expression, and says of a wrong one which part is.
@@ -139,13 +139,13 @@ func parse(at string, zone *time.Location) (times, error) {
 			alone := []string{"*", "*", "*", "*", "*"}
 			alone[i] = f
 			if _, err := parser.Parse(strings.Join(alone, " ")); err != nil {
-				return t, fmt.Errorf("%q is no %s: %v", f, fieldNames[i], err)
+				return t, fmt.Errorf("%q is no %s: %w", f, fieldNames[i], err)
 			}
 		}
 	}
 	var err error
 	if t.plan, err = parser.Parse(at); err != nil {
-		return t, fmt.Errorf("%q is no time: %v", at, err)
+		return t, fmt.Errorf("%q is no time: %w", at, err)
 	}
 	if t.after(time.Date(2024, 1, 1, 0, 0, 0, 0, zone)).IsZero() {
 		return t, fmt.Errorf("%q never comes: no month has such a day", at)

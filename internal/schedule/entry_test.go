@@ -88,7 +88,7 @@ func TestTimesFollowTheClockOfTheirZone(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			for range strings.Fields(c.want) {
+			for range strings.FieldsSeq(c.want) {
 				at = x.after(at)
 				got = append(got, at.UTC().Format(time.RFC3339))
 			}
