@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -76,6 +77,9 @@ func (s *session) find(svc route.Service) error {
 			if err := wait(plan, s.p.cfg.HoldLimit); err != nil {
 				return noMember(svc, s.p.cfg.HoldLimit, "the cluster is on hold")
 			}
+			continue
+		}
+		if s.moveIn(plan, svc) {
 			continue
 		}
 		m := plan.Pick(svc, time.Now(), s.avoid)
@@ -193,7 +197,7 @@ func (s *session) stay(plan *route.Plan, svc route.Service) (done bool, err erro
 	switch {
 	case m == nil || m.Lost():
 		return false, s.lose()
-	case !m.Serves(svc) || s.leave.Load():
+	case s.leave.Load() || !m.Serves(svc) && !s.lingers(m, svc):
 		s.leave.Store(false)
 		if !s.depart() {
 			return false, s.lose() // it did not even answer what the session's state is
@@ -302,25 +306,12 @@ func (s *session) attach(plan *route.Plan, m *route.Member, svc route.Service) e
 		if b == nil {
 			break
 		}
-		if b.collect(s.p.cfg.ConnectTimeout) != nil || !b.conn.Quiet() {
-			st.discard(b)
-			continue
+		err := s.adopt(b, plan, m, svc)
+		var e *wire.ServerError
+		if err == nil || errors.As(err, &e) || errors.Is(err, errBehind) {
+			return err
 		}
-		b.rested.Store(clock())
-		if b.owner == s {
-			b.owner = &somebody // it has a state of ours from before a reset
-		}
-		if err := s.restore(b); err != nil {
-			st.discard(b)
-			var e *wire.ServerError
-			if errors.As(err, &e) || errors.Is(err, errBehind) {
-				return err
-			}
-			continue // it had died unnoticed; the next may be better
-		}
-		st.borrowed.Add(1)
-		s.sit(b, plan, m, svc)
-		return nil
+		// It had died unnoticed; the next may be better.
 	}
 	if s.cred == nil {
 		return errors.New("the session has no password to sign in with")
@@ -329,7 +320,7 @@ func (s *session) attach(plan *route.Plan, m *route.Member, svc route.Service) e
 		User: s.user, Password: s.cred.password, Schema: s.st.schema, Caps: s.caps,
 		Collation: s.collation, Attrs: s.attrs,
 	}
-	b, err := st.dial(s, m, in, s.key)
+	b, err := st.dial(s.quit, m, in, s.key)
 	if err != nil {
 		return err
 	}
@@ -338,6 +329,25 @@ func (s *session) attach(plan *route.Plan, m *route.Member, svc route.Service) e
 		st.discard(b)
 		return err
 	}
+	s.sit(b, plan, m, svc)
+	return nil
+}
+
+// adopt makes an idle connection to m the session's, or closes it.
+func (s *session) adopt(b *backend, plan *route.Plan, m *route.Member, svc route.Service) error {
+	if err := b.collect(s.p.cfg.ConnectTimeout); err != nil || !b.conn.Quiet() {
+		b.seat.discard(b)
+		return cmp.Or(err, wire.ErrStale)
+	}
+	b.rested.Store(clock())
+	if b.owner == s {
+		b.owner = &somebody // it has a state of ours from before a reset
+	}
+	if err := s.restore(b); err != nil {
+		b.seat.discard(b)
+		return err
+	}
+	b.seat.borrowed.Add(1)
 	s.sit(b, plan, m, svc)
 	return nil
 }
@@ -379,9 +389,13 @@ func (s *session) restore(b *backend) error {
 		out = wire.AppendCommand(out, wire.ComInitDB, s.st.schema)
 		answers++
 	}
-	if !clean || s.st.version != 0 || s.st.lastID != b.lastID {
+	if !clean || !b.tracks || s.st.version != 0 || s.st.lastID != b.lastID {
 		b.lastID = s.st.lastID
-		text := s.st.setText(nil, b.seat.base(s.collation))
+		base := ""
+		if !clean { // else signing in has set it
+			base = b.seat.base(s.collation)
+		}
+		text := s.st.setText(nil, base)
 		out = wire.AppendQuery(out, b.caps, text)
 		answers++
 	}
@@ -413,7 +427,7 @@ func (s *session) restore(b *backend) error {
 			return err
 		}
 	}
-	b.owner, b.version, b.schema, b.multi = s, s.st.version, s.st.schema, multi
+	b.owner, b.version, b.schema, b.multi, b.tracks = s, s.st.version, s.st.schema, multi, true
 	b.plain = s.st.version == 0 && s.st.role == "" && s.st.lastID == 0 && !s.st.plain && multi == multiOf(b.caps)
 	return nil
 }

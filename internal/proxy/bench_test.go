@@ -96,6 +96,9 @@ func TestBench(t *testing.T) {
 		b.table("pooling by transaction, full", ways, 8, 0, "disable")
 		b.table("pooling by transaction, full", ways, 32, 0, "disable")
 	}
+	if b.wants("idle") {
+		b.idle(1000, []peer{haproxy, router, perdure})
+	}
 	if b.wants("storm") {
 		b.storms("storm, plaintext", []peer{direct, haproxy, router, perdure})
 		own := b.makeCertificate()

@@ -356,6 +356,7 @@ func (s *session) answer(b *backend, r *request) verdict {
 func (s *session) succeeded(b *backend, r *request, p []byte) int {
 	ok, err := wire.ParseOK(p, b.caps)
 	if err != nil {
+		s.pin(pinUnknown, r.text) // the client may make more of it than we do
 		return len(p)
 	}
 	before := s.status

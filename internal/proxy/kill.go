@@ -98,7 +98,7 @@ func (s *session) sideConnection(member string) (*backend, error) {
 		}
 		st.discard(b)
 	}
-	b, err := st.dial(s, m, &wire.SignIn{User: s.user, Password: s.cred.password, Caps: sideCaps, Collation: 255}, k)
+	b, err := st.dial(s.quit, m, &wire.SignIn{User: s.user, Password: s.cred.password, Caps: sideCaps, Collation: 255}, k)
 	return b, err
 }
 

@@ -3,14 +3,17 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -85,14 +88,10 @@ func TestTheClientsOfMySQLWork(t *testing.T) {
 
 func TestStrangersCannotHurt(t *testing.T) {
 	t.Parallel()
-	r := alone(t, func(c *Config) { c.LoginTimeout = time.Second })
+	r := alone(t, func(c *Config) {
+		c.LoginTimeout = time.Second
+	})
 	addr := r.proxy.Addr(ReadWrite).String()
-	greeting := func(nc net.Conn) {
-		t.Helper()
-		if _, _, err := wire.NewConn(nc).ReadPacket(1 << 16); err != nil {
-			t.Error(err)
-		}
-	}
 	closes := func(name string, nc net.Conn, within time.Duration) {
 		t.Helper()
 		_ = nc.SetReadDeadline(time.Now().Add(within))
@@ -100,18 +99,40 @@ func TestStrangersCannotHurt(t *testing.T) {
 			t.Error(name, "is still connected")
 		}
 	}
-	for name, bytes := range map[string][]byte{
-		"silence": nil, "half a header": {1, 0}, "huge packet": {0xff, 0xff, 0xff, 1}, "nothing": {0, 0, 0, 1},
-		"short response": {4, 0, 0, 1, 1, 2, 3, 4}, "text": []byte("GET / HTTP/1.1\r\n\r\n"),
-	} {
+	stranger := func() net.Conn {
+		t.Helper()
 		nc, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer nc.Close()
-		greeting(nc)
+		t.Cleanup(func() { _ = nc.Close() })
+		if _, _, err := wire.NewConn(nc).ReadPacket(1 << 16); err != nil {
+			t.Error(err)
+		}
+		return nc
+	}
+	askTLS := append([]byte{32, 0, 0, 1}, binary.LittleEndian.AppendUint32(nil, wire.ClientProtocol41|wire.ClientSSL)...)
+	askTLS = append(askTLS, make([]byte, 28)...)
+	for name, bytes := range map[string][]byte{
+		"silence": nil, "half a header": {1, 0}, "huge packet": {0xff, 0xff, 0xff, 1}, "nothing": {0, 0, 0, 1},
+		"short response": {4, 0, 0, 1, 1, 2, 3, 4}, "text": []byte("GET / HTTP/1.1\r\n\r\n"),
+		"more than a sign-in takes": {1, 0, 4, 1}, "a large packet that does not come": {0xff, 0xff, 3, 1},
+		"TLS that does not begin": askTLS, "TLS that is none": append(bytes.Clone(askTLS), "\x16\x03\x01garbage"...),
+	} {
+		nc := stranger()
 		_, _ = nc.Write(bytes)
 		closes(name, nc, 5*time.Second)
+	}
+	// A byte now and then keeps nobody longer than silence.
+	slow, began := stranger(), time.Now()
+	for _, b := range append([]byte{200, 0, 0, 1}, make([]byte, 200)...) {
+		if _, err := slow.Write([]byte{b}); err != nil || time.Since(began) > 5*time.Second {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Error("a byte at a time kept the connection for", took)
 	}
 	for name, bytes := range map[string][]byte{
 		"wrong number": {1, 0, 0, 5, wire.ComPing}, "empty request": {0, 0, 0, 0}, "cut off": {9, 0, 0, 0, wire.ComQuery, 'S'},
@@ -132,14 +153,18 @@ func TestStrangersCannotHurt(t *testing.T) {
 
 func TestAMemberThatAnswersGarbageHurtsOneSession(t *testing.T) {
 	t.Parallel()
-	r := alone(t, func(c *Config) { c.MemberTLS = nil })
+	var said syncBuffer
+	r := alone(t, func(c *Config) {
+		c.MemberTLS, c.HoldLimit = nil, time.Second
+		c.Log = slog.New(slog.NewTextHandler(&said, nil))
+	})
 	front, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer front.Close()
 	real := r.members[0].Address()
-	// It passes everything on until it sees the word, then it says something else.
+	// It passes everything on until it sees a word, then it says something else.
 	go func() {
 		for {
 			nc, err := front.Accept()
@@ -154,15 +179,42 @@ func TestAMemberThatAnswersGarbageHurtsOneSession(t *testing.T) {
 		Report: &topology.Report{Version: "9.7.4"},
 	}}}
 	r.table.SetView(v)
-	c := r.conn(t, ReadWrite, inTLS)
-	var e *driver.MySQLError
-	_, err = c.ExecContext(context.Background(), "SELECT 'garble'")
-	if !errors.As(err, &e) || !strings.Contains(e.Message, "not the protocol") {
-		t.Error(err)
+	other := r.conn(t, ReadWrite, inTLS)
+	for word := range nonsense {
+		c := r.conn(t, ReadWrite, inTLS)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		_, err = c.ExecContext(ctx, "SELECT '"+word+"'")
+		cancel()
+		if err == nil || errors.Is(err, context.DeadlineExceeded) {
+			t.Error(word, err)
+		}
+		if got := ask(t, other, "SELECT 1"); got != "1" {
+			t.Error(word, got)
+		}
+	}
+	if n := strings.Count(said.String(), "did not speak the protocol"); n < 4 {
+		t.Errorf("%d lines in the log say so:\n%s", n, said.String())
+	}
+	// Garbage in answer to what the proxy itself asks is the member's fault, too.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if _, err = other.ExecContext(ctx, "SET @a = 'garble-set'"); err != nil {
+		t.Log(err)
 	}
 	if got := ask(t, r.conn(t, ReadWrite, inTLS), "SELECT 1"); got != "1" {
 		t.Error(got)
 	}
+}
+
+// nonsense is what a broken member says when it hears a word.
+var nonsense = map[string][]byte{
+	"garble-count":    {3, 0, 0, 1, 0xfd, 0xff, 0xff},
+	"garble-empty":    {0, 0, 0, 1},
+	"garble-short-ok": {2, 0, 0, 1, 0, 1},
+	"garble-many":     {5, 0, 0, 1, 0xfc, 0xff, 0xff, 0, 0},
+	"garble-long-ok":  {0xff, 0xff, 0xff, 1, 0, 0, 0, 2, 0, 0, 0},
+	"garble-text":     []byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"),
+	"garble-nothing":  nil, // it hangs up
 }
 
 func garble(nc net.Conn, real string) {
@@ -179,12 +231,39 @@ func garble(nc net.Conn, real string) {
 		if err != nil {
 			return
 		}
-		if bytes.Contains(buf[:n], []byte("garble")) {
-			_, _ = nc.Write([]byte{3, 0, 0, 1, 0xfd, 0xff, 0xff})
+		word, found := "", false
+		for w := range nonsense {
+			if bytes.Contains(buf[:n], []byte(w+"'")) {
+				word, found = w, true
+			}
+		}
+		if found {
+			_, _ = nc.Write(nonsense[word])
+			if nonsense[word] == nil || word == "garble-text" || word == "garble-long-ok" {
+				return
+			}
 			continue
 		}
 		_, _ = up.Write(buf[:n])
 	}
+}
+
+// syncBuffer is a log that may be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }
 
 func TestKillReachesTheSessionItNames(t *testing.T) {

@@ -11,8 +11,9 @@ import (
 	"github.com/perdure/perdure/internal/mysql/wire"
 )
 
-// maxLogin is the largest packet we read from somebody who has not signed in.
-const maxLogin = 1 << 20
+// maxLogin is the largest packet we read from somebody who has not signed in:
+// several times the 64 KiB that connection attributes can take.
+const maxLogin = 256 << 10
 
 // login brings a new client through greeting, TLS and password to its first
 // server connection. An error has been told to the client if that was possible.
@@ -97,8 +98,10 @@ func (s *session) enter(seq byte) error {
 		}
 		return s.deny(relayed, e)
 	}
+	s.door.Store(nil)
 	if s.cred != nil {
 		s.p.creds.keep(s.cred)
+		s.door.Store(&door{s.key, s.cred, s.caps, s.attrs})
 	}
 	s.client.SetDeadline(time.Time{})
 	s.out = wire.AppendOK(s.out[:0], relayed+1, wire.OK{Status: s.status})
@@ -264,7 +267,7 @@ func (s *session) passThrough(seq *byte) error {
 		},
 	}
 	st := s.p.seat(m.Name)
-	b, err := st.dial(s, m, in, key{user: s.user, caps: s.caps & wire.Shaping, collation: s.collation})
+	b, err := st.dial(s.quit, m, in, key{user: s.user, caps: s.caps & wire.Shaping, collation: s.collation})
 	if err != nil {
 		return err
 	}

@@ -219,12 +219,13 @@ func (s *session) reconsider() {
 		}
 		_ = s.lose()
 		s.sitDown(nil)
-	case !m.Serves(s.svc) || s.leave.Load():
+	case s.leave.Load() || !m.Serves(s.svc) && !s.lingers(m, s.svc):
 		s.leave.Store(false)
 		if s.cred != nil && s.depart() {
 			s.sitDown(nil)
 			s.moved.Add(1)
 			s.p.m.moves.Add(1)
+			s.moveInIdle(plan)
 		}
 	}
 }

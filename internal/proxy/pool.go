@@ -29,6 +29,7 @@ type backend struct {
 	schema string
 	multi  byte // as COM_SET_OPTION takes it
 	fresh  bool // it is as signing in and the trackers made it
+	tracks bool // the trackers are on
 	plain  bool // its session began with no state of its own
 	read   bool // given back after reads alone, without a reset
 	// owner and version are whose state it has, and which.
@@ -134,7 +135,7 @@ func (st *seat) evict() bool {
 }
 
 // reserve makes room for one more connection, or waits for it.
-func (st *seat) reserve(s *session) error {
+func (st *seat) reserve(quit <-chan struct{}) error {
 	deadline := time.NewTimer(st.p.cfg.BorrowTimeout)
 	defer deadline.Stop()
 	for {
@@ -162,7 +163,7 @@ func (st *seat) reserve(s *session) error {
 		case <-deadline.C:
 			st.forget(room)
 			return errBusy
-		case <-s.quit:
+		case <-quit:
 			st.forget(room)
 			return errClosed
 		}
@@ -246,12 +247,13 @@ func (st *seat) prune(all bool) {
 	}
 }
 
-// dial opens a connection to m and signs in. Relay may be nil.
-func (st *seat) dial(s *session, m *route.Member, in *wire.SignIn, k key) (*backend, error) {
-	if err := st.reserve(s); err != nil {
+// dial opens a connection to m and signs in, unless quit is closed before its
+// turn comes. The trackers are not on yet.
+func (st *seat) dial(quit <-chan struct{}, m *route.Member, in *wire.SignIn, k key) (*backend, error) {
+	if err := st.reserve(quit); err != nil {
 		return nil, err
 	}
-	b, _, err := st.connect(s, m, in, k)
+	b, _, err := st.connect(quit, m, in, k)
 	if err != nil {
 		st.fails.Add(1)
 		st.mu.Lock()
@@ -267,11 +269,11 @@ func (st *seat) dial(s *session, m *route.Member, in *wire.SignIn, k key) (*back
 	return b, nil
 }
 
-func (st *seat) connect(s *session, m *route.Member, in *wire.SignIn, k key) (*backend, *wire.Server, error) {
+func (st *seat) connect(quit <-chan struct{}, m *route.Member, in *wire.SignIn, k key) (*backend, *wire.Server, error) {
 	select {
 	case st.p.opening <- struct{}{}:
 		defer func() { <-st.p.opening }()
-	case <-s.quit:
+	case <-quit:
 		return nil, nil, errClosed
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), st.p.cfg.ConnectTimeout)
@@ -303,37 +305,25 @@ func (st *seat) connect(s *session, m *route.Member, in *wire.SignIn, k key) (*b
 	if v := st.version.Load(); v == nil || *v != srv.Version {
 		st.version.Store(&srv.Version)
 	}
-	if err := st.prepare(b, in.Collation); err != nil {
+	if err := st.learnBase(b, in.Collation); err != nil {
 		c.Release()
 		return nil, nil, err
 	}
 	return b, srv, nil
 }
 
-// prepare turns the trackers on, and finds out once per collation what signing
-// in with it sets: COM_RESET_CONNECTION will forget it.
-func (st *seat) prepare(b *backend, collation byte) error {
-	b.conn.SetReadDeadline(time.Now().Add(st.p.cfg.ConnectTimeout))
-	defer b.conn.SetReadDeadline(time.Time{})
+// learnBase finds out, once per collation, what signing in with it sets:
+// COM_RESET_CONNECTION will forget it.
+func (st *seat) learnBase(b *backend, collation byte) error {
 	st.mu.Lock()
 	_, known := st.bases[collation]
 	st.mu.Unlock()
-	out := wire.AppendQuery(nil, b.caps, "SET "+trackers)
-	if !known {
-		out = wire.AppendQuery(out, b.caps, "SELECT @@character_set_client,@@character_set_results,@@collation_connection")
-	}
-	if err := b.conn.Write(out); err != nil {
-		return err
-	}
-	if _, err := b.conn.ReadAnswer(b.caps, maxSmall); err != nil {
-		return fmt.Errorf("turn on session tracking: %w", err)
-	}
 	if known {
 		return nil
 	}
-	a, err := b.conn.ReadAnswer(b.caps, maxSmall)
+	a, err := b.ask("SELECT @@character_set_client,@@character_set_results,@@collation_connection", st.p.cfg.ConnectTimeout)
 	if err != nil {
-		return err
+		return fmt.Errorf("learn what signing in sets: %w", err)
 	}
 	if len(a.Rows) != 1 || len(a.Rows[0]) != 3 {
 		return wire.ErrMalformed

@@ -43,6 +43,7 @@ type Proxy struct {
 	mu       sync.Mutex
 	sessions map[uint32]*session
 	drains   map[string]time.Time
+	easing   map[string]bool // members whose sessions stay until they have a place elsewhere
 	tasks    sync.WaitGroup
 	bound    []net.Listener
 }
@@ -56,7 +57,7 @@ func New(cfg Config) (*Proxy, error) {
 	p := &Proxy{
 		cfg: cfg, route: cfg.Route, log: cfg.Log, creds: newCredentials(cfg.TrustPassword),
 		m: newMetrics(), rates: newRates(cfg.ConnRate),
-		seats: map[string]*seat{}, sessions: map[uint32]*session{}, drains: map[string]time.Time{},
+		seats: map[string]*seat{}, sessions: map[uint32]*session{}, drains: map[string]time.Time{}, easing: map[string]bool{},
 		opening: make(chan struct{}, cfg.Opening), schema: make(chan struct{}, 1),
 	}
 	p.rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
@@ -283,6 +284,7 @@ func (p *Proxy) planChanged(plan *route.Plan) {
 	for _, m := range plan.Members {
 		if _, was := p.drains[m.Name]; m.Drained && !was {
 			p.drains[m.Name] = time.Now()
+			p.ease(plan, m)
 		} else if !m.Drained {
 			delete(p.drains, m.Name)
 		}

@@ -81,6 +81,8 @@ type session struct {
 	queries  atomic.Int64
 	moved    atomic.Int64
 	trxSince atomic.Int64
+	door     atomic.Pointer[door]    // how to get in as this session's user
+	next     atomic.Pointer[backend] // opened for us where we are to go
 	timedOut atomic.Bool
 	resting  atomic.Bool
 	quit     chan struct{}
@@ -306,6 +308,7 @@ func (s *session) close() {
 		s.settle(s.parked[i])
 	}
 	s.b, s.parked = nil, [2]*backend{}
+	s.notNext()
 	s.sitDown(nil)
 }
 
@@ -320,6 +323,13 @@ func (s *session) settle(b *backend) {
 	}
 	if s.cred == nil || s.pins.load()&(pinTunnel|pinLongData|pinCredential) != 0 || s.killing.Load() > 0 || s.began.Load() != 0 {
 		b.seat.discard(b)
+		return
+	}
+	if m := s.p.route.Plan().Member(b.seat.name); m != nil && m.Drained {
+		// It will be closed soon, and reset first should somebody get it before.
+		// While all sessions leave the member at once, either can wait.
+		b.owner, b.read = &somebody, false
+		b.seat.put(b)
 		return
 	}
 	b.owner = nil

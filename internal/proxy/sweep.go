@@ -37,7 +37,7 @@ func (p *Proxy) sweep(ctx context.Context) {
 		if now-pruned > int64(5*time.Second) {
 			pruned = now
 			for _, st := range p.seatList() {
-				st.prune(false)
+				st.prune(p.drainedFor(st.name) > 2*time.Second)
 			}
 			p.creds.prune(10 * time.Minute)
 			p.rates.prune()

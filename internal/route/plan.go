@@ -43,6 +43,7 @@ type Member struct {
 	Seat    *Seat
 
 	Drained bool
+	linger  [2]bool
 	write   bool
 	read    bool
 	lost    bool
@@ -56,6 +57,10 @@ func (m *Member) Serves(s Service) bool {
 	}
 	return m.write
 }
+
+// Lingers tells whether a drained member could do s all the same: nobody is sent
+// there, but who is there may stay until there is a place for it elsewhere.
+func (m *Member) Lingers(s Service) bool { return m.linger[s] }
 
 // Lost tells that waiting for an answer of this member is in vain: its group
 // does not count on it, or it is gone.
@@ -163,7 +168,7 @@ type wishes struct {
 	drains map[string]bool
 	hold   bool
 	behind map[string]bool // too far behind for clients
-	funnel string // while set, the only member that takes writes
+	funnel string          // while set, the only member that takes writes
 }
 
 // decide makes the members of a plan. It reads nothing but its arguments.
@@ -186,6 +191,9 @@ func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members 
 			// Silence alone is no evidence: on a busy machine all are silent at
 			// once, and what runs on them would be cut for nothing.
 			m.lost = t.Failure == topology.Refused || v.Quorum == topology.HasQuorum
+		}
+		if m.Drained {
+			m.linger = [2]bool{Write: t.Writable && (w.funnel == "" || w.funnel == t.Name), Read: t.Readable}
 		}
 		if t.Writable && !m.Drained {
 			writable = append(writable, m)

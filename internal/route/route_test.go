@@ -140,3 +140,18 @@ func TestPoliciesAreWrittenAsTheyAreRead(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParsePolicy(f *testing.F) {
+	f.Add("spread")
+	f.Add("pinned:m2")
+	f.Add("3")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := ParsePolicy(text)
+		if err != nil {
+			return
+		}
+		if again, err := ParsePolicy(p.String()); err != nil || again != p {
+			t.Errorf("%q is %v, written %q, read %v %v", text, p, p.String(), again, err)
+		}
+	})
+}

@@ -308,8 +308,12 @@ func (c *Conn) ReadPacket(limit int) (payload []byte, seq byte, err error) {
 		if len(joined)+n > limit {
 			return nil, seq, ErrTooLarge
 		}
-		if err := c.Need(4 + n); err != nil {
-			return nil, seq, err
+		// A length is only a claim: room is made as the bytes arrive, so that a
+		// stranger who announces much and sends nothing takes nothing.
+		for have := len(h); have < 4+n; have = len(c.Buffered()) {
+			if err := c.Need(min(4+n, 2*have+smallBuffer)); err != nil {
+				return nil, seq, err
+			}
 		}
 		payload = c.Buffered()[4 : 4+n]
 		if n < maxPayload && joined == nil {

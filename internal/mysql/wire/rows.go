@@ -60,10 +60,16 @@ type Answer struct {
 	Rows    [][][]byte
 }
 
-// ReadAnswer reads the answer to a text query of our own, at most limit bytes a
-// packet. An ERR comes back as *ServerError and leaves the connection usable.
+// ReadAnswer reads the answer to a text query of our own, at most limit bytes of
+// it. An ERR comes back as *ServerError and leaves the connection usable.
 func (c *Conn) ReadAnswer(caps uint32, limit int) (*Answer, error) {
-	p, _, err := c.ReadPacket(limit)
+	left := limit
+	next := func() ([]byte, error) {
+		p, _, err := c.ReadPacket(left)
+		left -= len(p) + 4
+		return p, err
+	}
+	p, err := next()
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +90,7 @@ func (c *Conn) ReadAnswer(caps uint32, limit int) (*Answer, error) {
 		return nil, ErrMalformed
 	}
 	for range count {
-		if p, _, err = c.ReadPacket(limit); err != nil {
+		if p, err = next(); err != nil {
 			return nil, err
 		}
 		col, err := ParseColumn(p)
@@ -94,12 +100,12 @@ func (c *Conn) ReadAnswer(caps uint32, limit int) (*Answer, error) {
 		a.Columns = append(a.Columns, col)
 	}
 	if caps&ClientDeprecateEOF == 0 {
-		if _, _, err = c.ReadPacket(limit); err != nil {
+		if _, err = next(); err != nil {
 			return nil, err
 		}
 	}
 	for {
-		if p, _, err = c.ReadPacket(limit); err != nil {
+		if p, err = next(); err != nil {
 			return nil, err
 		}
 		if len(p) > 0 && p[0] == 0xff {

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
+	"net"
+	"os"
 	"testing"
+	"time"
 )
 
 func packets(payloads ...string) []byte {
@@ -127,6 +131,72 @@ func TestPasswordsAreProvenAndSealed(t *testing.T) {
 	if got, err := OpenPassword(sealed, nonce, key); err != nil || string(got) != "secret" {
 		t.Errorf("%q %v", got, err)
 	}
+}
+
+// A stranger who announces much and sends nothing must not cost memory.
+func TestALengthIsOnlyAClaim(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	sent := AppendPacket(nil, 0, make([]byte, 200_000))
+	go func() { _, _ = far.Write(sent[:20_000]) }()
+	c := NewConn(near)
+	c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if _, _, err := c.ReadPacket(1 << 20); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if len(c.buf) > largeBuffer {
+		t.Errorf("20 kB arrived and %d are held", len(c.buf))
+	}
+	c.SetReadDeadline(time.Time{})
+	go func() { _, _ = far.Write(sent[20_000:]) }()
+	if p, _, err := c.ReadPacket(1 << 20); err != nil || len(p) != 200_000 {
+		t.Error(len(p), err)
+	}
+}
+
+// said is a connection on which the other side has said all it will.
+type said struct {
+	net.Conn
+	r *bytes.Reader
+}
+
+func (s *said) Read(p []byte) (int, error)       { return s.r.Read(p) }
+func (s *said) Write(p []byte) (int, error)      { return len(p), nil }
+func (s *said) Close() error                     { return nil }
+func (s *said) SetReadDeadline(time.Time) error  { return nil }
+func (s *said) SetWriteDeadline(time.Time) error { return nil }
+
+func FuzzAnswer(f *testing.F) {
+	f.Add(classic, uint32(0))
+	f.Add(modern, ClientDeprecateEOF)
+	f.Fuzz(func(t *testing.T, b []byte, caps uint32) {
+		a, err := NewConn(&said{r: bytes.NewReader(b)}).ReadAnswer(caps, 1<<16)
+		if err != nil {
+			return
+		}
+		for _, row := range a.Rows {
+			if len(row) != len(a.Columns) {
+				t.Fatal("a row of another width")
+			}
+		}
+	})
+}
+
+func FuzzOpen(f *testing.F) {
+	g := AppendPacket(nil, 0, AppendGreeting(nil, &Greeting{Version: "9", Nonce: NewNonce(), Caps: ClientProtocol41 | ClientPluginAuth, Plugin: PluginCachingSHA2}))
+	f.Add(AppendPacket(append(AppendPacket(g, 2, []byte{1, 3}), AppendOK(nil, 3, OK{})...), 0, "x"), "secret", false)
+	f.Add(AppendPacket(g, 2, AppendAuthSwitch(nil, PluginNative, NewNonce())), "", true)
+	f.Add(AppendPacket(g, 2, "\x01-----BEGIN PUBLIC KEY-----\n"), "secret", false)
+	f.Fuzz(func(_ *testing.T, b []byte, password string, relayed bool) {
+		in := &SignIn{User: "u", Password: []byte(password), Caps: ClientPluginAuth}
+		if relayed {
+			in.FirstPlugin = "ask"
+			in.Relay = func(p []byte) ([]byte, error) { return p[:0], nil }
+		}
+		_, _, _ = Open(&said{r: bytes.NewReader(b)}, in)
+	})
 }
 
 func FuzzTracker(f *testing.F) {
