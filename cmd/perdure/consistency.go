@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,8 +25,9 @@ consistency of perdure.yaml.`,
 	detach := false
 	run := &cobra.Command{
 		Use: "run", Short: "Compare now, and show what differs", Args: cobra.NoArgs,
-		Long: `Follows the audit to its end; interrupted, it goes on without you. Exit code 3 if
-members differ, 6 if it still runs.`,
+		Long: `Follows the audit to its end; interrupted, it goes on without you. Exit code 0 if
+all was compared and is equal, 1 if something could not be compared, 3 if members
+differ, 6 if it still runs.`,
 		RunE: c.ask(func(cmd *cobra.Command, cl *client.Client, _ []string) error {
 			a, err := cl.RunConsistency(cmd.Context(), scope)
 			if err != nil {
@@ -179,12 +181,20 @@ func (c *cli) showAudit(cmd *cobra.Command, a api.ConsistencyAudit) error {
 	switch {
 	case a.Differences > 0 || a.Report != nil && len(a.Report.Differences) > 0:
 		return exit(exitDegraded)
-	case a.State == "failed":
+	case a.State == "failed", a.Over() && a.Report != nil && partial(a.Report):
 		return exit(exitFailed)
 	case !a.Over():
 		return exit(exitRunning)
 	}
 	return nil
+}
+
+// partial tells whether something was left out that can be compared: then
+// nobody may take the audit for a proof.
+func partial(r *api.ConsistencyReport) bool {
+	return slices.ContainsFunc(r.Remarks, func(m api.AuditedRemark) bool {
+		return m.Kind == "denied" || m.Kind == "blind" || m.Kind == "incomplete"
+	})
 }
 
 func printAudit(w io.Writer, a api.ConsistencyAudit) {

@@ -274,8 +274,11 @@ func (a *Audits) finish(ctx context.Context, fence state.Fence, audit Audit, r R
 		a.tell(event.ConsistencyFailed, x, "", "a consistency audit was given up: "+text)
 	default:
 		severity := event.Info
-		if !r.Equal() {
+		switch {
+		case !r.Equal():
 			severity = event.Critical
+		case r.partial():
+			severity = event.Warning
 		}
 		a.tell(event.ConsistencyDone, x, severity, r.sum())
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -126,6 +127,11 @@ func (s Scope) Check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// partial tells whether something was left out that a whole audit compares.
+func (r *Report) partial() bool {
+	return slices.ContainsFunc(r.Remarks, func(m Remark) bool { return m.Kind == Denied || m.Kind == Blind || m.Kind == Incomplete })
 }
 
 // sum says in one sentence what an audit found.
