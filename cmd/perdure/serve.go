@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -27,9 +29,31 @@ func (c *cli) serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			// Everything that can fail is open; what comes to the listeners waits.
+			tellService("READY=1")
+			defer context.AfterFunc(cmd.Context(), func() { tellService("STOPPING=1") })()
 			return n.Run(cmd.Context())
 		},
 	}
+}
+
+// tellService tells the service manager that started us, if it asked for it:
+// systemd with Type=notify.
+func tellService(word string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	if path[0] == '@' { // in the abstract name space
+		path = "\x00" + path[1:]
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "perdure: the service manager is not told:", err)
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	_, _ = conn.Write([]byte(word))
 }
 
 func (c *cli) playground() *cobra.Command {

@@ -3,6 +3,7 @@ package alarm
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"math"
 	"os"
 	"syscall"
 	"time"
@@ -17,7 +18,8 @@ var (
 )
 
 // Host measures what this node's alarms need to know about its machine. What
-// cannot be measured is not exported, and so an alarm.
+// cannot be measured is exported as NaN, and so an alarm: were it left out, the
+// others would look as if they were all.
 type Host struct {
 	Dirs         []string // directories whose disks matter
 	Certificates []string // PEM files; of several certificates in one, the first to expire counts
@@ -34,16 +36,19 @@ func (h Host) Describe(ch chan<- *prometheus.Desc) {
 func (h Host) Collect(ch chan<- prometheus.Metric) {
 	for _, dir := range h.Dirs {
 		var fs syscall.Statfs_t
-		if syscall.Statfs(dir, &fs) != nil || fs.Blocks == 0 {
-			continue
+		ratio, free := math.NaN(), math.NaN()
+		if syscall.Statfs(dir, &fs) == nil && fs.Blocks > 0 {
+			ratio, free = float64(fs.Bavail)/float64(fs.Blocks), float64(fs.Bavail)*float64(fs.Bsize)
 		}
-		ch <- prometheus.MustNewConstMetric(freeRatio, prometheus.GaugeValue, float64(fs.Bavail)/float64(fs.Blocks), dir)
-		ch <- prometheus.MustNewConstMetric(freeBytes, prometheus.GaugeValue, float64(fs.Bavail)*float64(fs.Bsize), dir)
+		ch <- prometheus.MustNewConstMetric(freeRatio, prometheus.GaugeValue, ratio, dir)
+		ch <- prometheus.MustNewConstMetric(freeBytes, prometheus.GaugeValue, free, dir)
 	}
 	for _, file := range h.Certificates {
+		left := math.NaN()
 		if end, ok := firstEnd(file); ok {
-			ch <- prometheus.MustNewConstMetric(expires, prometheus.GaugeValue, time.Until(end).Seconds(), file)
+			left = time.Until(end).Seconds()
 		}
+		ch <- prometheus.MustNewConstMetric(expires, prometheus.GaugeValue, left, file)
 	}
 }
 

@@ -98,9 +98,7 @@ next:
 				}
 			}
 		}
-		if !math.IsNaN(s.value) {
-			out = append(out, s)
-		}
+		out = append(out, s)
 	}
 	return out
 }
@@ -115,11 +113,17 @@ func (s *samples) find(name string, labels []map[string]any) ([]sample, error) {
 		}
 		return nil, &missingError{what}
 	}
+	// One of several that is not known must not hide behind the others.
+	for _, s := range out {
+		if math.IsNaN(s.value) {
+			return nil, &missingError{fmt.Sprintf("%s of %v is not known", name, s.labels)}
+		}
+	}
 	return out, nil
 }
 
 func (s *samples) known(name string, labels ...map[string]any) bool {
-	return len(fit(s.now[name], labels)) > 0
+	return slices.ContainsFunc(fit(s.now[name], labels), func(s sample) bool { return !math.IsNaN(s.value) })
 }
 
 func (s *samples) one(name string, labels ...map[string]any) (float64, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/perdure/perdure/internal/event"
@@ -92,7 +93,8 @@ type Attempt struct {
 
 const (
 	maxLog     = 10
-	maxReceipt = 4 << 10
+	maxShort   = 4<<10 + 64  // of each attempt: what hooks keep by default, and how much more there was
+	maxReceipt = 64<<10 + 64 // of the newest: the most that a hook may keep
 )
 
 // begin notes that an attempt begins. It is written down before it does.
@@ -104,11 +106,10 @@ func (t *Task) begin(node string, now time.Time) {
 
 // end notes how the attempt ended, and what becomes of the task.
 func (t *Task) end(p Policy, receipt string, err error, now time.Time) {
-	receipt = short(receipt)
 	t.Log = slices.Clone(t.Log)
 	a := &t.Log[len(t.Log)-1]
-	a.End, a.Receipt = now.UTC(), receipt
-	t.Receipt = receipt
+	a.End, a.Receipt = now.UTC(), short(receipt)
+	t.Receipt = cut(receipt, maxReceipt)
 	if err == nil {
 		t.State, t.Ended, t.Next = Done, now.UTC(), time.Time{}
 		return
@@ -124,12 +125,14 @@ func (t *Task) end(p Policy, receipt string, err error, now time.Time) {
 		t.Next = now.Add(p.pauseNow(t.Attempts)).UTC()
 		return
 	}
-	t.Ended, t.Next, t.Receipt = now.UTC(), time.Time{}, cmp.Or(receipt, a.Error)
+	t.Ended, t.Next, t.Receipt = now.UTC(), time.Time{}, cmp.Or(t.Receipt, a.Error)
 }
 
-func short(s string) string {
-	if len(s) > maxReceipt {
-		return s[:maxReceipt] + "… (cut)"
+func short(s string) string { return cut(s, maxShort) }
+
+func cut(s string, limit int) string {
+	if len(s) > limit {
+		return strings.ToValidUTF8(s[:limit], "") + "… (cut)"
 	}
 	return s
 }

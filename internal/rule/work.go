@@ -217,5 +217,5 @@ func (d *desk) tell(t Task, err error) {
 	e.ID = event.IDOf("task", t.ID, string(kind), fmt.Sprint(t.Attempts))
 	e.Cluster, e.Node, e.Member = d.Cluster, d.Node, t.Event.Member
 	d.To.Publish(e.With("target", t.Target).With("task", t.ID).With("event", t.Event.ID).With("event_kind", string(t.Event.Kind)).
-		With("attempt", fmt.Sprint(t.Attempts)).With("receipt", t.Receipt))
+		With("attempt", fmt.Sprint(t.Attempts)).With("receipt", short(t.Receipt)))
 }
