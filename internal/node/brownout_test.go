@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -30,11 +31,23 @@ func TestBrownOut(t *testing.T) {
 		t.Skip("set PERDURE_BROWNOUT to the number of rounds to measure it")
 	}
 	w := newWhole(t, node.Options{Heal: true}, nil)
-	l := startLoad(t, w.rw, 32, 10*time.Millisecond)
+	clients, err := strconv.Atoi(cmp.Or(os.Getenv("PERDURE_CLIENTS"), "32"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pause, err := time.ParseDuration(cmp.Or(os.Getenv("PERDURE_THINK"), "10ms"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := startLoad(t, w.rw, clients, pause)
 	var all []loss
+	modes := []bool{false, true}
+	if os.Getenv("PERDURE_ALONE") == "no" {
+		modes = modes[:1]
+	}
 	for i := range rounds {
 		for _, kind := range strings.Split(cmp.Or(os.Getenv("PERDURE_FAULT"), "kill,stop"), ",") {
-			for _, alone := range []bool{false, true} {
+			for _, alone := range modes {
 				r := w.lose(t, l, kind, w.three[(2+i)%3], alone)
 				all = append(all, r)
 				fmt.Fprintln(os.Stderr, r)
@@ -62,6 +75,7 @@ type loss struct {
 	stall        time.Duration // the longest time without any acknowledgement
 	errors       int
 	text         string
+	seconds      []int // acknowledged in each second since
 }
 
 func (r loss) String() string {
@@ -69,8 +83,8 @@ func (r loss) String() string {
 	if r.alone {
 		who = "MySQL alone"
 	}
-	return fmt.Sprintf("%-5s %s %-11s base %5.0f/s during %4.0f/s  suspected %s  noticed %s  decided %s  expelled %s  >=90%% %s  longest stall %s  errors %d %s",
-		r.kind, r.member, who, r.base, r.during, secs(r.suspected), secs(r.noticed), secs(r.decided), secs(r.expelled), secs(r.back), secs(r.stall), r.errors, r.text)
+	return fmt.Sprintf("%-5s %s %-11s base %5.0f/s during %4.0f/s  suspected %s  noticed %s  decided %s  expelled %s  >=90%% %s  longest stall %s  errors %d %s\n      each second: %v",
+		r.kind, r.member, who, r.base, r.during, secs(r.suspected), secs(r.noticed), secs(r.decided), secs(r.expelled), secs(r.back), secs(r.stall), r.errors, r.text, r.seconds)
 }
 
 func secs(d time.Duration) string {
@@ -102,6 +116,19 @@ func (w *whole) lose(t *testing.T, l *load, kind string, m *mysqltest.Member, al
 	if err != nil {
 		t.Fatal(err)
 	}
+	if hush, err := time.ParseDuration(os.Getenv("PERDURE_HUSH")); err == nil && !alone {
+		go func() {
+			time.Sleep(hush)
+			release, err := w.node.Hold(context.Background())
+			if err != nil {
+				return
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 12*time.Second)
+			defer cancel()
+			_, _ = w.node.Node.Watch().Until(ctx, func(v *topology.View) bool { return !listedIn(v, was.UUID) })
+			release()
+		}()
+	}
 	since := func(d *time.Duration, happened bool) {
 		if *d < 0 && happened {
 			*d = time.Since(struck)
@@ -127,6 +154,9 @@ func (w *whole) lose(t *testing.T, l *load, kind string, m *mysqltest.Member, al
 	}
 	r.stall, _ = l.gap(at, l.now())
 	r.errors, r.text = l.errors(at)
+	for d := at; d < l.now() && d < at+30*time.Second; d += time.Second {
+		r.seconds = append(r.seconds, l.count(d, d+time.Second))
+	}
 	if kind == "kill" {
 		err = m.Start(t.Context())
 	} else {

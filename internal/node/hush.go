@@ -25,8 +25,10 @@ const (
 	hushMost = 9 * time.Second
 	// goneFor is how long nobody listens at a member's address before that counts.
 	goneFor = 100 * time.Millisecond
-	// A member that is merely silent counts as lost when so many requests on the
-	// other members are stuck, each for so long.
+	// A member that is merely silent for so long, one question and a half, counts
+	// as lost when so many requests on the other members are stuck, each for so
+	// long. If it answers again it was a stall, and clients go on.
+	silentFor  = 600 * time.Millisecond
 	stuckLeast = 8
 	stuckFor   = 200 * time.Millisecond
 )
@@ -45,13 +47,13 @@ type hushed struct {
 // notes in h.spent whom clients have waited for.
 func hush(v *topology.View, stuck func(but string) int, h *hushed, now time.Time) string {
 	for _, m := range v.Members {
-		if m.State == topology.Online {
+		if m.State == topology.Online && !away(m, now) {
 			delete(h.spent, m.Name)
 		}
 	}
 	if h.member != "" {
 		m, known := v.Member(h.member)
-		counted := known && m.State != topology.Online && m.State != topology.Recovering && countedOn(v, m.UUID)
+		counted := known && away(m, now) && countedOn(v, m.UUID)
 		if counted && now.Sub(h.since) < hushMost {
 			return h.member
 		}
@@ -61,21 +63,28 @@ func hush(v *topology.View, stuck func(but string) int, h *hushed, now time.Time
 		return ""
 	}
 	for _, m := range v.Members {
-		if (m.State != topology.Suspect && m.State != topology.Unreachable) || h.spent[m.Name] {
+		if h.spent[m.Name] || !away(m, now) || !countedOn(v, m.UUID) {
 			continue
 		}
-		switch m.Failure {
-		case topology.Refused:
-			if now.Sub(m.Since) >= goneFor {
-				return m.Name
-			}
-		case topology.Silent:
-			if stuck(m.Name) >= stuckLeast {
-				return m.Name
-			}
+		refused := m.Failure == topology.Refused && now.Sub(m.Since) >= goneFor
+		silent := m.Failure != topology.Refused && (m.State == topology.Online || m.State == topology.Suspect || m.State == topology.Unreachable)
+		if refused || silent && stuck(m.Name) >= stuckLeast {
+			return m.Name
 		}
 	}
 	return ""
+}
+
+// away tells that a member does not speak for itself as one of the group, though
+// it may be too early to call it anything but ONLINE.
+func away(m topology.Member, now time.Time) bool {
+	switch m.State {
+	case topology.Online:
+		return now.Sub(m.Heard) >= silentFor
+	case topology.Recovering:
+		return false
+	}
+	return true
 }
 
 // countedOn tells whether a member of the group still counts on that server.

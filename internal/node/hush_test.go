@@ -17,9 +17,9 @@ func TestHush(t *testing.T) {
 		}
 		v := &topology.View{Quorum: q}
 		for _, n := range []string{"m1", "m2", "m3"} {
-			m := topology.Member{Instance: topology.Instance{Name: n}, UUID: n, State: topology.Online, Report: &topology.Report{UUID: n, Peers: peers}}
+			m := topology.Member{Instance: topology.Instance{Name: n}, UUID: n, State: topology.Online, Heard: now, Report: &topology.Report{UUID: n, Peers: peers}}
 			if n == "m3" {
-				m.State, m.Failure, m.Since = s, f, now.Add(-since)
+				m.State, m.Failure, m.Since, m.Heard = s, f, now.Add(-since), now.Add(-since)
 			}
 			v.Members = append(v.Members, m)
 		}
@@ -33,11 +33,13 @@ func TestHush(t *testing.T) {
 		h     hushed
 		want  string
 	}{
-		{name: "a whole group", view: view(yes, topology.Online, "", time.Hour, true), stuck: 100},
+		{name: "a whole group", view: view(yes, topology.Online, "", 400*time.Millisecond, true), stuck: 100},
 		{name: "nobody listens there, and the group counts on it", view: view(yes, topology.Suspect, topology.Refused, time.Second, true), want: "m3"},
 		{name: "for a moment only", view: view(yes, topology.Suspect, topology.Refused, 0, true)},
 		{name: "silent, and others are stuck", view: view(yes, topology.Suspect, topology.Silent, time.Second, true), stuck: 8, want: "m3"},
 		{name: "silent, and writers get through: it is us who do not reach it", view: view(yes, topology.Suspect, topology.Silent, time.Minute, true), stuck: 7},
+		{name: "silent for a moment longer than usual, and others are stuck", view: view(yes, topology.Online, "", silentFor, true), stuck: 8, want: "m3"},
+		{name: "left in good order a moment ago, and others are at work", view: view(yes, topology.Offline, "", time.Second, true), stuck: 7},
 		{name: "without majority it helps nobody", view: view(topology.LostQuorum, topology.Unreachable, topology.Refused, time.Second, true)},
 		{name: "expelled", view: view(yes, topology.Down, topology.Refused, 0, false), h: hushed{member: "m3", since: now.Add(-7 * time.Second)}},
 		{name: "restarted, and still to be expelled", view: view(yes, topology.Offline, "", 0, true), h: hushed{member: "m3", since: now.Add(-5 * time.Second)}, want: "m3"},
