@@ -47,7 +47,7 @@ other commands talk to it. Try it on real servers: perdure playground`,
 	f.StringVar(&c.ca, "ca", os.Getenv("PERDURE_CA"), "`FILE` with the authority of the API's certificate (default: in the node's data directory; env PERDURE_CA)")
 	f.StringVarP(&c.output, "output", "o", "table", "`FORM` of the output: table, json or yaml")
 	cmd.AddCommand(
-		c.playground(), c.serve(), c.apply(), c.status(), c.check(), c.member(), c.group(), c.op(), c.pause(), c.resume(), c.proxy(), c.token(), c.audit(), c.queue(), c.drill(), c.consistency(), c.schedules(), c.events(), c.advise(), c.alarms(), c.rules(), c.notify(), c.hooks(), c.configCommand(), c.versionCommand(),
+		c.playground(), c.serve(), c.apply(), c.status(), c.check(), c.member(), c.group(), c.node(), c.op(), c.pause(), c.resume(), c.proxy(), c.token(), c.audit(), c.queue(), c.drill(), c.consistency(), c.schedules(), c.events(), c.advise(), c.alarms(), c.rules(), c.notify(), c.hooks(), c.configCommand(), c.versionCommand(),
 	)
 	wrapUsage(cmd)
 	return cmd

@@ -24,7 +24,8 @@ func (c *cli) status() *cobra.Command {
 		Use:   "status",
 		Short: "Say what the cluster can still lose, and show its members",
 		Long: `The first line says what the cluster can still lose and what to do next.
-Exit code: 0 as it should be, 3 degraded, 4 it cannot commit.`,
+Exit code: 0 as it should be, 3 degraded, 4 it cannot commit, or the nodes have
+no majority: then queries run as ever, and nothing heals or can be changed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.checkOutput(); err != nil {
@@ -46,7 +47,13 @@ Exit code: 0 as it should be, 3 degraded, 4 it cannot commit.`,
 			} else if !done {
 				printStatus(cmd.OutOrStdout(), s)
 			}
-			return map[string]error{"ok": nil, "degraded": exit(exitDegraded), "down": exit(exitNoQuorum)}[s.Level]
+			level := s.Level
+			if s.Control != "" {
+				level = "down" // queries run; but nothing acts, and that is no quorum too
+			} else if level == "ok" && s.Nodes != nil {
+				level = s.Nodes.Level
+			}
+			return map[string]error{"ok": nil, "degraded": exit(exitDegraded), "down": exit(exitNoQuorum)}[level]
 		},
 	}
 }
@@ -55,6 +62,9 @@ func printStatus(w io.Writer, s api.Status) {
 	_, _ = fmt.Fprintln(w, s.Summary)
 	if s.Control != "" {
 		_, _ = fmt.Fprintln(w, "The control store does not answer: nothing can be changed, traffic is not touched. "+s.Control)
+	}
+	if s.Nodes != nil {
+		_, _ = fmt.Fprintln(w, s.Nodes.Summary)
 	}
 	if s.Asking != "" {
 		_, _ = fmt.Fprintln(w, "Healing needs a human: "+s.Asking)
@@ -80,6 +90,9 @@ func printStatus(w io.Writer, s api.Status) {
 	table(w, rows)
 	for _, p := range s.View.Problems {
 		_, _ = fmt.Fprintf(w, "\nproblem (%s): %s\n", p.Kind, p.Text)
+	}
+	if s.Nodes != nil {
+		printNodes(w, *s.Nodes)
 	}
 }
 

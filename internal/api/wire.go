@@ -79,6 +79,7 @@ type Status struct {
 	Level   string        `json:"level" enum:"ok,degraded,down" doc:"ok: as it should be. degraded: works, something is missing. down: cannot commit."`
 	Node    string        `json:"node" doc:"The node that answers."`
 	Control string        `json:"control,omitempty" doc:"Why the control store does not answer, if it does not."`
+	Nodes   *Nodes        `json:"nodes,omitempty" doc:"Where there are several nodes."`
 	View    topology.View `json:"view"`
 	Cluster *Cluster      `json:"cluster,omitempty"`
 	Running *Operation    `json:"running,omitempty"`

@@ -92,6 +92,14 @@ func (f *File) checkNode(c *checker) {
 	if f.Node.API != "" {
 		c.address("$.node.api", f.Node.API)
 	}
+	for key, a := range map[string]string{"peer": f.Node.Peer, "streams": f.Node.Streams} {
+		if a != "" {
+			c.address("$.node."+key, a)
+		}
+	}
+	if f.Node.Peer != "" && len(f.Control.Peers)+len(f.Control.Endpoints)+len(f.Streams.Peers)+len(f.Streams.URLs) > 0 {
+		c.at("$.node.peer", "nodes either come by command, with node.peer, or are listed under control and streams, not both")
+	}
 	if f.Node.Log != "" && f.Node.Log != "text" && f.Node.Log != "json" {
 		c.at("$.node.log", "text or json, not %q", f.Node.Log)
 	}

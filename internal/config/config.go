@@ -37,9 +37,11 @@ type File struct {
 
 // Node is what one node needs to know about itself.
 type Node struct {
-	Name string `yaml:"name,omitempty" json:"name,omitempty" doc:"Name of this node. Default: the host's name."`
-	Data string `yaml:"data,omitempty" json:"data,omitempty" doc:"Directory for what this node keeps. Default /var/lib/perdure."`
-	API  string `yaml:"api,omitempty" json:"api,omitempty" doc:"host:port where the API listens. Default 127.0.0.1:7040."`
+	Name    string `yaml:"name,omitempty" json:"name,omitempty" doc:"Name of this node. Default: the host's name."`
+	Data    string `yaml:"data,omitempty" json:"data,omitempty" doc:"Directory for what this node keeps. Default /var/lib/perdure."`
+	API     string `yaml:"api,omitempty" json:"api,omitempty" doc:"host:port where the API listens. Default 127.0.0.1:7040."`
+	Peer    string `yaml:"peer,omitempty" json:"peer,omitempty" doc:"host:port where the other nodes reach this one, for clusters whose nodes come by 'perdure node join'. Default: this node is alone and listens for no other."`
+	Streams string `yaml:"streams,omitempty" json:"streams,omitempty" doc:"host:port where the other nodes reach this one's streams. Default: the port after that of node.peer."`
 	// Names are further names the API is called by, for its certificate.
 	Names []string `yaml:"names,omitempty" json:"names,omitempty" doc:"Further host names and addresses under which clients call the API."`
 	Log   string   `yaml:"log,omitempty" json:"log,omitempty" enum:"text,json" doc:"Form of the log on stderr. Default: text on a terminal, else json."`

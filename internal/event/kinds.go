@@ -74,6 +74,12 @@ const (
 	NodeStarted     Kind = "node.started"
 	NodeStopping    Kind = "node.stopping"
 	NodeLeads       Kind = "node.leads"
+	NodeSilent      Kind = "node.silent"
+	NodeBack        Kind = "node.back"
+	NodeJoined      Kind = "node.joined"
+	NodeRemoved     Kind = "node.removed"
+	ControlLost     Kind = "control.lost"
+	ControlRegained Kind = "control.regained"
 	EventsDropped   Kind = "events.dropped"
 	EventsMissed    Kind = "events.missed"
 	AlarmFiring     Kind = "alarm.firing"
@@ -203,6 +209,12 @@ var Kinds = []Meaning{
 	{NodeStarted, Info, "A node runs.", NodeStopping},
 	{NodeStopping, Info, "A node was told to stop.", ""},
 	{NodeLeads, Info, "A node took over: it acts from now on.", ""},
+	{NodeSilent, Warning, "A node does not answer the one that acts.", ""},
+	{NodeBack, Info, "A node answers again.", NodeSilent},
+	{NodeJoined, Info, "A new node was let in.", ""},
+	{NodeRemoved, Info, "A node was taken out of the cluster.", ""},
+	{ControlLost, Critical, "The nodes have no majority: nothing heals and nothing can be changed; queries run.", ""},
+	{ControlRegained, Info, "The nodes have a majority again.", ControlLost},
 
 	{EventsDropped, Critical, "Events were lost because their store did not take them in time.", ""},
 	{EventsMissed, Critical, "Events were removed by age or size before the rules had seen them.", ""},

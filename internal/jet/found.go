@@ -85,7 +85,7 @@ func (s *Server) companion() error {
 	if s.beside, err = server.NewServer(opts); err != nil {
 		return fmt.Errorf("companion of the embedded log server: %w", err)
 	}
-	s.beside.SetLoggerV2(serverLog{s.log}, false, false, false)
+	s.beside.SetLoggerV2(s.serverLog(), false, false, false)
 	s.beside.Start()
 	return nil
 }

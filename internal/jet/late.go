@@ -127,12 +127,21 @@ func (s *Server) copiesOf(ctx context.Context, stream string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	st, err := js.Stream(ctx, stream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return 1, nil
+	for {
+		// A question asked before there is a leader is never answered.
+		try, cancel := context.WithTimeout(ctx, time.Second)
+		st, err := js.Stream(try, stream)
+		cancel()
+		switch {
+		case err == nil:
+			return st.CachedInfo().Config.Replicas, nil
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			return 1, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, errors.Join(err, context.Cause(ctx))
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	if err != nil {
-		return 0, err
-	}
-	return st.CachedInfo().Config.Replicas, nil
 }

@@ -103,7 +103,7 @@ func (s *Server) startEmbedded(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("embedded log server: %w", err)
 	}
-	srv.SetLoggerV2(serverLog{s.log}, false, false, false)
+	srv.SetLoggerV2(s.serverLog(), false, false, false)
 	srv.Start()
 	s.embedded = srv
 	if k := s.cfg.Cluster; k != nil && k.Found && len(k.Peers) < 2 {
@@ -220,18 +220,54 @@ func (s *Server) connect(as int) (*nats.Conn, error) {
 }
 
 // serverLog passes the embedded server's words on, one level lower: what it
-// calls information is detail to an operator of ours.
-type serverLog struct{ log *slog.Logger }
-
-func (l serverLog) Noticef(f string, a ...any) {
-	l.log.Debug(fmt.Sprintf(f, a...), "part", "jetstream")
+// calls information is detail to an operator of ours. What it repeats, such as
+// that a node is away, is passed on twice a minute.
+type serverLog struct {
+	log  *slog.Logger
+	said *said
 }
 
-func (l serverLog) Warnf(f string, a ...any) { l.log.Warn(fmt.Sprintf(f, a...), "part", "jetstream") }
+const repeatAfter = 30 * time.Second
 
-func (l serverLog) Fatalf(f string, a ...any) { l.log.Error(fmt.Sprintf(f, a...), "part", "jetstream") }
+// said is when each kind of message was passed on last. Kinds are the formats of
+// messages, so there are few.
+type said struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
 
-func (l serverLog) Errorf(f string, a ...any) { l.log.Error(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (s *Server) serverLog() serverLog {
+	return serverLog{s.log.With("part", "jetstream"), &said{last: map[string]time.Time{}}}
+}
 
-func (l serverLog) Debugf(f string, a ...any) { l.log.Debug(fmt.Sprintf(f, a...), "part", "jetstream") }
+func (l serverLog) say(level slog.Level, f string, a []any) {
+	l.said.mu.Lock()
+	due := time.Since(l.said.last[f]) >= repeatAfter
+	if due {
+		l.said.last[f] = time.Now()
+	}
+	l.said.mu.Unlock()
+	if due {
+		l.log.Log(context.Background(), level, fmt.Sprintf(f, a...))
+	}
+}
+
+func (l serverLog) Noticef(f string, a ...any) { l.log.Debug(fmt.Sprintf(f, a...)) }
+
+func (l serverLog) Warnf(f string, a ...any) {
+	if quiet[f] {
+		return
+	}
+	l.say(slog.LevelWarn, f, a)
+}
+
+func (l serverLog) Fatalf(f string, a ...any) { l.log.Error(fmt.Sprintf(f, a...)) }
+func (l serverLog) Errorf(f string, a ...any) { l.say(slog.LevelError, f, a) }
+func (l serverLog) Debugf(f string, a ...any) { l.log.Debug(fmt.Sprintf(f, a...)) }
 func (l serverLog) Tracef(string, ...any)     {}
+
+// quiet are warnings about what we chose on purpose.
+var quiet = map[string]bool{
+	// They are made anew at every start and never leave this process.
+	"Plaintext passwords detected, use nkeys or bcrypt": true,
+}

@@ -60,7 +60,7 @@ func (n *Node) heardDoc(node string) state.Doc[route.Heard] {
 
 // others are the nodes whose proxies share the members with ours.
 func (n *Node) others() (names []string) {
-	for _, p := range n.file.Control.Peers {
+	for _, p := range n.peerList() {
 		if p.Name != n.file.Node.Name {
 			names = append(names, p.Name)
 		}

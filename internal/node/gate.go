@@ -78,7 +78,7 @@ func (n *Node) Hold(ctx context.Context) (release func(), err error) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	begin := time.Now()
-	heard := len(n.file.Control.Peers) < 2 && len(n.file.Control.Endpoints) == 0
+	heard := len(n.peerList()) < 2 && len(n.file.Control.Endpoints) == 0
 	for (!heard && time.Since(begin) < hearing) || (n.running(begin) > 0 && time.Since(begin) < quietLimit) {
 		select {
 		case <-ctx.Done():

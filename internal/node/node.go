@@ -64,7 +64,9 @@ type Options struct {
 type Node struct {
 	file    *config.File
 	log     *slog.Logger
+	nodes   *nodes
 	control *control.Control
+	store   *control.Memory // the control store, for what this node has to know
 	lease   *lease.Keeper
 	watch   *watch.Watcher
 	group   *group.Group
@@ -76,6 +78,7 @@ type Node struct {
 	shared  state.Store    // the control store, as routing uses it
 	streams *jet.Server    // nil where nothing needs it
 	queue   *queue.Service // nil where the file asks for none
+	writes  *jet.LateLog   // the queue's log
 	targets *targets
 	notice  notice
 	drift   atomic.Int64 // settings that differ between members
@@ -91,6 +94,9 @@ type Node struct {
 	token  string
 	pool   *x509.CertPool
 	login  mysql.Login // without address
+
+	authority   *pki.Authority
+	fingerprint string
 }
 
 // Files of a node under its data directory, for those who call its API.
@@ -103,9 +109,10 @@ const (
 // control store. What it returns is ready to Run, or an error says why not.
 func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	n = &Node{file: f, log: o.Log.With("node", f.Node.Name)}
+	made := n
 	defer func() {
 		if err != nil {
-			n.close()
+			made.close()
 		}
 	}()
 	if err := os.MkdirAll(f.Node.Data, 0o700); err != nil {
@@ -117,6 +124,9 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	if err := n.openAPI(ctx); err != nil {
 		return nil, err
 	}
+	if err := n.openNodes(n.authority); err != nil {
+		return nil, err
+	}
 	if err := n.openControl(ctx); err != nil {
 		return nil, err
 	}
@@ -124,10 +134,10 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.access, n.audit = access.New(n.control, n.token), auditlog.New(n.control)
+	n.access, n.audit = access.New(n.store, n.token), auditlog.New(n.control)
 	n.watch = watch.New(n.Open, n.log.With("part", "watch"))
 	n.group = group.New(group.Config{
-		Node: f.Node.Name, Store: n.control, Lease: n.lease, Watch: n.watch, Open: n.Open,
+		Node: f.Node.Name, Store: n.store, Lease: n.lease, Watch: n.watch, Open: n.Open,
 		Log: n.log.With("part", "group"), Written: n.written(o.Written), Heal: o.Heal,
 		Gate: n, Handover: n.handover(), Tell: n.publisher(),
 		Salvage: filepath.Join(f.Node.Data, "salvage"), Binlog: n.binlogTool,
@@ -165,6 +175,7 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 		Version: o.Version, Node: f.Node.Name, Access: n.access, Audit: n.audit, Group: n.group, Watch: n.watch, Open: n.Open,
 		Proxy: n.proxy, Route: n.table, Wish: n.wish, Obey: n.obey, Queue: n.queue, Drills: n.drills(o.Faults),
 		Consistency: n.consistency, Schedules: n.schedules,
+		Nodes: n.nodes, Known: n.lastCluster,
 		Events: n.notice.events, Alarms: n.notice.alarms, Rules: n.notice.rules, Hooks: n.notice.hooks,
 		Metrics: metrics, Log: n.log.With("part", "api"),
 	})
@@ -212,6 +223,7 @@ func (n *Node) openAPI(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("node.api: %w", err)
 	}
+	n.authority, n.fingerprint = ca, ca.Fingerprint()
 	names := append([]string{"localhost", "127.0.0.1", "::1", n.file.Node.Name}, n.file.Node.Names...)
 	if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
 		names = append(names, host)
@@ -223,6 +235,8 @@ func (n *Node) openAPI(ctx context.Context) error {
 	if n.cert, err = tls.LoadX509KeyPair(cert, key); err != nil {
 		return err
 	}
+	// A new node knows the cluster by its authority, which comes with the rest.
+	n.cert.Certificate = append(n.cert.Certificate, ca.Certificate())
 	n.pool = ca.Pool()
 	if n.token, err = token(filepath.Join(n.file.Node.Data, TokenFile)); err != nil {
 		return err
@@ -286,15 +300,18 @@ func (n *Node) openControl(ctx context.Context) error {
 	c := n.file.Control
 	cfg := control.Config{
 		Name: n.file.Node.Name, Cluster: n.file.Cluster, Endpoints: c.Endpoints, Username: c.User,
-		TLS: control.TLS{CA: c.CA, Cert: c.Cert, Key: c.Key},
+		TLS: n.nodes.files,
 	}
 	if len(c.Endpoints) == 0 {
 		cfg.Dir = filepath.Join(n.file.Node.Data, "control")
 	} else {
 		cfg.Prefix = "/perdure/" + n.file.Cluster + "/"
 	}
-	for _, p := range c.Peers {
+	for _, p := range n.peerList() {
 		cfg.Peers = append(cfg.Peers, control.Peer{Name: p.Name, Address: p.Address})
+	}
+	if n.nodes.managed && !n.nodes.known.First {
+		cfg.Start = control.Join
 	}
 	if c.Password != "" {
 		var err error
@@ -302,9 +319,7 @@ func (n *Node) openControl(ctx context.Context) error {
 			return err
 		}
 	}
-	var err error
-	n.control, err = control.Open(ctx, cfg, n.log.With("part", "control"))
-	return err
+	return n.beginControl(ctx, cfg)
 }
 
 // API is the URL, the token and the authority with which to call the node.
@@ -328,14 +343,17 @@ func (n *Node) Run(ctx context.Context) error {
 	// What stands on something comes after it, and stops before it: clients
 	// leave first, and what tells of things stops after what they happen to.
 	parts := []run.Part{
-		{Name: "control", Run: n.control.Run},
+		{Name: "control", Run: n.nodes.run},
 		{Name: "access", Run: n.access.Run},
 		{Name: "watch", Run: n.watch.Run},
 		{Name: "lease", Run: n.lease.Run},
+		{Name: "peers", Run: n.nodes.follow},
+		{Name: "look", Run: n.nodes.look},
 	}
 	parts = append(parts, n.noticing()...)
 	parts = append(parts,
 		run.Part{Name: "group", Run: n.group.Run},
+		run.Part{Name: "nodes", Run: n.nodes.tend},
 	)
 	parts = append(parts, n.keeping()...)
 	parts = append(parts,

@@ -23,7 +23,7 @@ import (
 func (n *Node) openProxy() error {
 	n.table = route.New()
 	n.funnels, n.shared = newFunnel(), n.control
-	n.wish = state.NewDoc[route.Wish](n.control, "route")
+	n.wish = state.NewDoc[route.Wish](n.store, "route")
 	c := n.file.Proxy
 	if c == nil {
 		return nil
@@ -92,6 +92,9 @@ func (n *Node) clientCert(c *config.Proxy) (tls.Certificate, error) {
 
 // slot keeps the session ids of several nodes apart.
 func (n *Node) slot() uint8 {
+	if n.nodes.managed {
+		return n.nodes.slot()
+	}
 	i := slices.IndexFunc(n.file.Control.Peers, func(p config.Peer) bool { return p.Name == n.file.Node.Name })
 	return uint8(max(i, 0)) //nolint:gosec // at most five peers
 }

@@ -3,13 +3,10 @@ package node
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -34,12 +31,18 @@ func (n *Node) openStreams(ctx context.Context) error {
 	switch {
 	case len(c.URLs) > 0:
 		cfg.External = &jet.External{URLs: c.URLs, Credentials: c.Creds}
+	case n.nodes.managed:
+		k, err := n.nodes.links()
+		if err != nil {
+			return err
+		}
+		cfg.Cluster = k
 	case len(c.Peers) > 0:
 		secret, err := n.file.Secret(c.Secret)
 		if err != nil {
 			return err
 		}
-		mutual, err := n.peerTLS()
+		mutual, err := mutualTLS(n.nodes.files)
 		if err != nil {
 			return err
 		}
@@ -48,27 +51,6 @@ func (n *Node) openStreams(ctx context.Context) error {
 	var err error
 	n.streams, err = jet.Open(ctx, cfg, n.log.With("part", "streams"))
 	return err
-}
-
-// peerTLS is with which nodes know each other: the control store's files.
-func (n *Node) peerTLS() (*tls.Config, error) {
-	c := n.file.Control
-	cert, err := tls.LoadX509KeyPair(c.Cert, c.Key)
-	if err != nil {
-		return nil, fmt.Errorf("control.cert: %w", err)
-	}
-	pem, err := os.ReadFile(c.CA)
-	if err != nil {
-		return nil, fmt.Errorf("control.ca: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("control.ca: %s holds no certificate", c.CA)
-	}
-	return &tls.Config{
-		Certificates: []tls.Certificate{cert}, RootCAs: pool, ClientCAs: pool,
-		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
-	}, nil
 }
 
 // openQueue opens the write queue, if the file asks for one.
@@ -89,19 +71,28 @@ func (n *Node) openQueue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var rules *queue.Ruleset
+	if c.RuleSet == "full" {
+		if rules, err = queue.NewRuleset(); err != nil {
+			return err
+		}
+	}
 	replicas := n.file.Streams.Replicas
 	if replicas == 0 && len(n.file.Streams.Peers) > 0 {
 		replicas = 3
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("the streams' nodes have no quorum after 30 s"))
-	defer cancel()
-	log, err := n.streams.OpenLog(limited, jet.LogConfig{Name: "writes", Replicas: replicas, MaxBytes: c.MaxBytes})
-	if err != nil {
-		return fmt.Errorf("open the write queue's log: %w", err)
+	log := n.streams.LateLog(jet.LogConfig{Name: "writes", Replicas: replicas, MaxBytes: c.MaxBytes}, n.log.With("part", "queue"))
+	if len(n.peerList()) < 2 { // one of several does not wait for the others
+		limited, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("the log does not open within 30 s"))
+		defer cancel()
+		if err := log.Open(limited); err != nil {
+			return fmt.Errorf("open the write queue's log: %w", err)
+		}
 	}
+	n.writes = log
 	n.targets = &targets{table: n.table, login: mysql.Login{User: c.User, Password: password, TLS: n.login.TLS}, open: map[string]*sql.DB{}}
 	n.queue, err = queue.New(queue.Config{
-		Log: log, Seal: keys, Operations: ops, Window: time.Duration(c.Window), Route: n.targets,
+		Log: log, Seal: keys, Operations: ops, Rules: rules, Window: time.Duration(c.Window), Route: n.targets,
 		Flights: max(1, replicas), // a replicated log gains from more than one frame on its way
 		Apply:   queue.ApplierConfig{Partitions: c.Partitions, Park: c.Park, Keep: time.Duration(c.Keep), Notice: n.tellOfQueue()},
 		Store:   n.control,
@@ -170,7 +161,7 @@ func (n *Node) queueing() []run.Part {
 	if n.queue == nil {
 		return nil
 	}
-	return []run.Part{{Name: "queue", Run: n.queue.Run}, {Name: "applier", Run: n.applyWrites}}
+	return []run.Part{{Name: "writes", Run: n.writes.Run}, {Name: "queue", Run: n.queue.Run}, {Name: "applier", Run: n.applyWrites}}
 }
 
 // targets says to which member queued writes go: the same for all partitions,

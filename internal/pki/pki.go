@@ -7,9 +7,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -67,6 +69,42 @@ func Open(dir string) (*Authority, error) {
 
 // CA is the path of the authority's certificate.
 func (a *Authority) CA() string { return filepath.Join(a.dir, "ca.crt") }
+
+// Certificate is the authority's certificate in DER form.
+func (a *Authority) Certificate() []byte { return a.cert.Raw }
+
+// Fingerprint is the SHA-256 of the authority's certificate, in hexadecimal.
+func (a *Authority) Fingerprint() string { return Fingerprint(a.cert.Raw) }
+
+// Fingerprint is the SHA-256 of a certificate in DER form, in hexadecimal.
+func Fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+// Files are the authority's certificate and key in PEM form, for another node
+// that shall issue certificates too. The key is as good as every certificate.
+func (a *Authority) Files() (cert, key []byte, err error) {
+	if cert, err = os.ReadFile(a.CA()); err != nil {
+		return nil, nil, err
+	}
+	key, err = os.ReadFile(filepath.Join(a.dir, "ca.key"))
+	return cert, key, err
+}
+
+// Install puts the files of an authority into dir, where Open finds it.
+func Install(dir string, cert, key []byte) error {
+	if _, err := tls.X509KeyPair(cert, key); err != nil {
+		return fmt.Errorf("the authority that was given: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := put(filepath.Join(dir, "ca.key"), key, 0o600); err != nil {
+		return err
+	}
+	return put(filepath.Join(dir, "ca.crt"), cert, 0o644)
+}
 
 // Pool trusts this authority and nobody else.
 func (a *Authority) Pool() *x509.CertPool {

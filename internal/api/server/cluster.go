@@ -142,6 +142,9 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*struct{ Body api.Sta
 	c, err := s.Group.Cluster(ctx)
 	if err != nil {
 		out.Control = err.Error()
+		if s.Known != nil {
+			c = s.Known()
+		}
 	} else if !c.Empty() {
 		out.Cluster = &api.Cluster{Name: c.Name, Group: c.Group, Spec: c.Spec, Stopped: c.Stopped}
 		for _, m := range c.Members {
@@ -157,6 +160,11 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*struct{ Body api.Sta
 		out.Paused = &api.Pause{Since: p.Since, By: p.By, Why: p.Why}
 	}
 	out.Asking = s.Group.Asking()
+	if s.Nodes != nil {
+		if all := s.Nodes.List(ctx); len(all.Nodes) > 1 {
+			out.Nodes = &all
+		}
+	}
 	out.Level, out.Summary = group.Summary(c, &v, running)
 	return &struct{ Body api.Status }{out}, nil
 }

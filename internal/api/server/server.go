@@ -56,7 +56,11 @@ type Config struct {
 	Wish    state.Doc[route.Wish]
 	Obey    func(route.Wish) // follows a wish at once, on this node
 	Queue   *queue.Service   // nil where this node has none
-	Drills  *drill.Drills
+	Nodes   Nodes
+	// Known is the cluster as this node saw it last, for while the control store
+	// does not answer.
+	Known  func() group.Cluster
+	Drills *drill.Drills
 	// Consistency is nil where there is no account for audits.
 	Consistency *consistency.Audits
 	Schedules   *schedule.Scheduler
@@ -97,6 +101,7 @@ func New(c Config) *Server {
 	h.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	s.huma = humago.New(s.mux, h)
 	s.clusterRoutes()
+	s.nodeRoutes()
 	s.operationRoutes()
 	s.checkRoutes()
 	s.proxyRoutes()
