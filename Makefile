@@ -139,6 +139,22 @@ FAULTS ?= 10
 soak-proxy: mysql ## every fault FAULTS times under load through the proxy, and 50 rounds of changes of schema (default 10)
 	PERDURE_REQUIRE_MYSQL=1 PERDURE_FAULTS=$(FAULTS) PERDURE_ROUNDS=50 $(GO) test ./internal/proxy -run 'TestFaultsUnderReadWriteLoad|TestChangesOfSchema' -parallel 1 -v -timeout 90m
 
+SCHEDULES    ?= 100
+SOAK_FAULTS  ?= 300
+SEED         ?=
+
+.PHONY: soak-heal
+soak-heal: mysql ## SCHEDULES random schedules of faults, SOAK_FAULTS seconds each, and a judge after each (default 100 of 300; SEED= repeats)
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK_HEAL=$(SCHEDULES) PERDURE_SOAK_SECONDS=$(SOAK_FAULTS) PERDURE_SEED=$(SEED) $(GO) test ./internal/node -run 'TestHealingSoak$$' -v -timeout $$(($(SCHEDULES) * ($(SOAK_FAULTS) + 600) + 600))s
+
+ROUNDS ?= 10
+
+.PHONY: bench-heal
+bench-heal: mysql ## ROUNDS losses of a member by kill -9 and by SIGSTOP under 32 writers, next to MySQL alone; rolling plans; what is no fault
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_BROWNOUT=$(ROUNDS) $(GO) test ./internal/node -run 'TestBrownOut$$' -v -timeout 90m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_ROLLING=$(ROUNDS) $(GO) test ./internal/node -run 'TestRollingPlans' -v -timeout 90m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_FALSE_ALARMS=1 PERDURE_DRILLS=1 $(GO) test ./internal/node -run 'TestNothingIsDone|TestDrillsAreGotOver' -parallel 1 -v -timeout 60m
+
 .PHONY: clean
 clean: ## remove what was built here; the MySQL server in the user's cache stays
 	rm -rf bin .cache
