@@ -25,7 +25,7 @@ var floors = [][]string{
 		"group", "proxy", "queue", "site", "vault", "alarm", "rule", "hook", "drill", "consistency", "schedule",
 	},
 	4: { // sockets to the outside
-		"control", "jet", "bucket", "notify", "api/server",
+		"control", "jet", "bucket", "notify", "trace", "api/server",
 	},
 	5: {"config"},
 	6: {"node"},

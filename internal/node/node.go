@@ -177,7 +177,7 @@ func New(ctx context.Context, f *config.File, o Options) (n *Node, err error) {
 		Consistency: n.consistency, Schedules: n.schedules,
 		Nodes: n.nodes, Known: n.lastCluster,
 		Events: n.notice.events, Alarms: n.notice.alarms, Rules: n.notice.rules, Hooks: n.notice.hooks,
-		Metrics: metrics, Log: n.log.With("part", "api"),
+		Metrics: metrics, Traced: n.notice.trace.Handler, Log: n.log.With("part", "api"),
 	})
 	metrics.MustRegister(n.api)
 	return n, nil
@@ -281,6 +281,7 @@ func (n *Node) written(also func(plan.Plan)) func(plan.Plan) {
 			}
 		}
 		n.notice.plans.Written(p)
+		n.notice.trace.Change(p)
 		if also != nil {
 			also(p)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/perdure/perdure/internal/run"
 	"github.com/perdure/perdure/internal/state"
 	"github.com/perdure/perdure/internal/topology"
+	"github.com/perdure/perdure/internal/trace"
 	"github.com/perdure/perdure/internal/watch"
 )
 
@@ -35,6 +36,7 @@ type notice struct {
 	rules  *rule.Rules
 	hooks  map[string]*hook.Hook
 	last   atomic.Pointer[alarm.Facts] // as last read
+	trace  *trace.Tracer               // nil unless the environment asks for traces
 }
 
 // openNotice makes the parts. It touches no store.
@@ -50,7 +52,11 @@ func (n *Node) openNotice(metrics *prometheus.Registry, version string) error {
 	n.notice.teller = watch.NewTeller(watch.TellerConfig{
 		Watch: n.watch, Store: n.control, Hold: n.hold, To: n.publisher(), Settle: n.notice.events.Settle, Node: f.Node.Name, Log: log,
 	})
+	n.audit.Tell(n.tellAudit)
 	var err error
+	if n.notice.trace, err = trace.Open(context.Background(), f.Cluster, f.Node.Name, version); err != nil {
+		return err
+	}
 	if n.notice.alarms, err = alarm.New(alarm.Needs{
 		Config: f.Alarms, Node: f.Node.Name, Cluster: f.Cluster, Store: n.control, Hold: n.hold, Facts: n.facts,
 		Metrics: metrics, To: n.publisher(), Settle: n.notice.events.Settle, Log: log,
@@ -63,7 +69,7 @@ func (n *Node) openNotice(metrics *prometheus.Registry, version string) error {
 		if err != nil {
 			return err
 		}
-		channels[c.Name] = rule.Place{Target: ch, Policy: rule.Policy{Timeout: ch.Timeout(), GiveUp: ch.GiveUp()}}
+		channels[c.Name] = rule.Place{Target: traced{ch, n.notice.trace, "notify/" + c.Name}, Policy: rule.Policy{Timeout: ch.Timeout(), GiveUp: ch.GiveUp()}}
 	}
 	n.notice.hooks = map[string]*hook.Hook{}
 	for _, c := range f.Hooks {
@@ -72,7 +78,7 @@ func (n *Node) openNotice(metrics *prometheus.Registry, version string) error {
 			return err
 		}
 		n.notice.hooks[c.Name] = h
-		hooks[c.Name] = rule.Place{Target: h, Policy: rule.Policy{Timeout: h.Timeout() + 5*time.Second, Attempts: h.Attempts()}}
+		hooks[c.Name] = rule.Place{Target: traced{h, n.notice.trace, "hook/" + c.Name}, Policy: rule.Policy{Timeout: h.Timeout() + 5*time.Second, Attempts: h.Attempts()}}
 	}
 	n.notice.rules, err = rule.New(rule.Needs{
 		Rules: f.Rules, Channels: channels, Hooks: hooks, Node: f.Node.Name, Cluster: f.Cluster, Store: n.control,
@@ -91,7 +97,9 @@ func (n *Node) openNotice(metrics *prometheus.Registry, version string) error {
 // noticing are the parts that tell. They stop after everything they tell of.
 func (n *Node) noticing() []run.Part {
 	return []run.Part{
+		{Name: "trace", Run: n.notice.trace.Run},
 		{Name: "events", Run: n.notice.events.Run},
+		{Name: "lifecycle", Run: n.tellLife},
 		{Name: "teller", Run: n.notice.teller.Run},
 		{Name: "drift", Run: n.followDrift},
 		{Name: "alarms", Run: n.notice.alarms.Run},
