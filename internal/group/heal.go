@@ -16,6 +16,7 @@ type Remedy struct {
 	Member string   // for Rejoin and Rebuild
 	Names  []string // for Expel: the dead; for Force: the lost; for Restart: those given up
 	Why    string   // the evidence, one sentence
+	cause  Cause    // why the member is out, as far as its server says; not decided upon
 }
 
 // Cure is a kind of remedy.
@@ -175,7 +176,11 @@ func comeBack(v *topology.View, m topology.Member, k Known, away time.Duration) 
 	if own := itsOwn(v, m); !own.IsEmpty() {
 		return Remedy{Do: Rebuild, Member: m.Name, Why: fmt.Sprintf("%s has transactions that the group does not have: %s", m.Name, describe(own))}
 	}
-	return Remedy{Do: Rejoin, Member: m.Name, Why: fmt.Sprintf("%s is %s for %s: %s", m.Name, m.State, away.Round(time.Second), m.Why)}
+	why := fmt.Sprintf("%s is %s for %s: %s", m.Name, m.State, away.Round(time.Second), m.Why)
+	if diagnose(m.Report.LastError) == Differs { // it would stop at the same transaction again
+		return Remedy{Do: Rebuild, Member: m.Name, Why: why}
+	}
+	return Remedy{Do: Rejoin, Member: m.Name, Why: why}
 }
 
 // itsOwn is what a member outside the group has and the group has not. It says

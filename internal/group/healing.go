@@ -228,14 +228,18 @@ func (h *healer) learn(ctx context.Context) error {
 
 func (h *healer) failed(r Remedy, why string) {
 	t := h.tried[r.Member]
-	h.tried[r.Member] = attempt{failed: t.failed + 1, last: time.Now(), why: why, cause: diagnose(why)}
+	cause := diagnose(why)
+	if cause == Unclear { // what it says about the attempt may hide what it said before
+		cause = r.cause
+	}
+	h.tried[r.Member] = attempt{failed: t.failed + 1, last: time.Now(), why: why, cause: cause}
 }
 
 func (h *healer) cureBy(ctx context.Context, c Cluster, v *topology.View, r Remedy) error {
 	req := Request{Actor: "healing"}
-	cause := h.cause(ctx, v, r)
-	if cause != Unclear {
-		r.Why += " (" + string(cause) + ")"
+	r.cause = h.cause(ctx, v, r)
+	if r.cause != Unclear {
+		r.Why += " (" + string(r.cause) + ")"
 	}
 	var p plan.Plan
 	var err error
@@ -274,8 +278,8 @@ func (h *healer) cureBy(ctx context.Context, c Cluster, v *topology.View, r Reme
 	if r.Member != "" {
 		e.Subject = "member/" + r.Member
 	}
-	if cause != Unclear {
-		e = e.With("cause", string(cause))
+	if r.cause != Unclear {
+		e = e.With("cause", string(r.cause))
 	}
 	h.tell(e.With("plan", p.ID), r)
 	if p.ID != "" && !p.State.Over() {

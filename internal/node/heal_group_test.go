@@ -39,6 +39,9 @@ func majorityDown(t *testing.T, w *ward) {
 	}
 	t.Logf("majority lost seen after %.1f s, acted after %.1f s, the rest commits after %.1f s", lost.Time.Sub(began).Seconds(), acts.Time.Sub(began).Seconds(), on.Time.Sub(began).Seconds())
 	w.start(t, "m2", "m3")
+	if on.Time.Sub(began) > 25*time.Second {
+		t.Log(tail(w.member("m1").LogPath(), 60))
+	}
 }
 
 // They hang, so nobody knows whether they run: only a human may say.

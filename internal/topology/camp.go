@@ -28,6 +28,7 @@ type listing struct {
 	peer        Peer
 	unreachable int // voters that call it UNREACHABLE
 	reached     int // voters that call it anything else
+	joining     int // of those, voters that call it RECOVERING
 }
 
 // camps groups the voters by mutual listing, the best camp first.
@@ -89,6 +90,9 @@ func (c *camp) count(heard map[string]bool) {
 			l := c.listed[p.UUID]
 			if counts(p.State) {
 				l.peer, l.reached = p, l.reached+1
+				if p.State == "RECOVERING" {
+					l.joining++
+				}
 			} else {
 				l.unreachable++
 				if l.reached == 0 {
@@ -104,6 +108,8 @@ func (c *camp) count(heard map[string]bool) {
 		case member[uuid]:
 			c.alive++
 		case l.unreachable >= l.reached: // its group gave it up
+		case heard[uuid] && l.joining == l.reached: // let in a moment ago: its own word is older
+			c.alive++
 		case heard[uuid]: // it answers us and knows nothing of this camp, or is gone
 		default: // silent to us; the group still talks to it
 			c.alive++

@@ -171,6 +171,11 @@ func TestJudge(t *testing.T) {
 			want:  "ONLINE ONLINE RECOVERING", quorum: HasQuorum, writable: "m1 m2",
 		},
 		{
+			name:  "a member that was just let in, and has not said so yet, costs nobody the majority",
+			world: world{"m1": {lists: "m1 m2+"}, "m2": {lists: ""}, "m3": {lists: ""}},
+			want:  "ONLINE OFFLINE OFFLINE", quorum: HasQuorum, writable: "m1",
+		},
+		{
 			name: "read-only and offline_mode members are online and take no writes",
 			world: world{
 				"m1": {lists: all3}, "m2": {lists: all3, edit: func(r *Report) { r.SuperReadOnly = true }},
