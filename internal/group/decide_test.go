@@ -243,6 +243,11 @@ func TestApplyRefuses(t *testing.T) {
 			[]string{"not every known member answers", "m1 (it does not let us in)"},
 		},
 		{
+			"adopt a group on MySQL's own communication stack",
+			ask{spec: specOfNames("m1", "m2"), view: view(online("m1", "m2")...), stacks: map[string]string{"m1": "MYSQL", "m2": "MYSQL"}},
+			[]string{"MySQL's own protocol", "MYSQL on m1, m2"},
+		},
+		{
 			"adopt a group in another mode",
 			ask{spec: group(api.Group{Mode: topology.SinglePrimary}, "m1", "m2"), view: view(online("m1", "m2")...)},
 			[]string{"multi-primary mode, the file says single-primary"},
