@@ -62,6 +62,8 @@ type attempt struct {
 	last   time.Time
 	why    string
 	cause  Cause
+	// aborted: a human took the remedy back. It is left to him.
+	aborted bool
 }
 
 // settle forgets failures that are no longer true: the member is back, or its
@@ -356,6 +358,8 @@ func (h history) limit(r Remedy, now time.Time) Remedy {
 		return Remedy{Do: Rebuild, Member: r.Member, Why: fmt.Sprintf("%s: %s", t.cause, t.why)}
 	}
 	switch {
+	case t.aborted:
+		return Remedy{Do: Ask, Member: r.Member, Why: strings.TrimSpace(fmt.Sprintf("%s %s was %s, so that it is left to people until its server is restarted or it is back", r.Do, r.Member, t.why))}
 	case t.failed >= triesMost:
 		return Remedy{Do: Ask, Member: r.Member, Why: strings.TrimSpace(fmt.Sprintf("%s %s failed %d times, the last time: %s. %s", r.Do, r.Member, t.failed, t.why, t.cause.advice()))}
 	case t.failed > 0 && now.Sub(t.last) < triesPause<<(t.failed-1):

@@ -160,6 +160,10 @@ func TestHeal(t *testing.T) {
 			tried: history{"m3": {failed: 3, last: whole().now.Add(-time.Hour)}}, do: Ask, member: "m3",
 		},
 		{
+			name: "aborted by a human: left to him", p: whole().is("m3", topology.Offline, time.Minute).listed("m3", ""),
+			tried: history{"m3": {failed: 3, last: whole().now.Add(-time.Second), aborted: true}}, do: Ask, member: "m3",
+		},
+		{
 			name:  "one that cannot be helped does not keep another from help",
 			p:     whole().is("m2", topology.Offline, time.Hour).listed("m2", "").is("m3", topology.Offline, time.Hour).listed("m3", ""),
 			tried: history{"m2": {failed: 3}}, do: Rejoin, member: "m3",

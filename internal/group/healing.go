@@ -217,9 +217,12 @@ func (h *healer) learn(ctx context.Context) error {
 	if err != nil || !p.State.Over() {
 		return err
 	}
-	if p.State == plan.Done {
+	switch {
+	case p.State == plan.Done:
 		delete(h.tried, h.cure.Member)
-	} else {
+	case p.Aborted != "": // a human does not want it
+		h.tried[h.cure.Member] = attempt{failed: triesMost, last: time.Now(), why: p.Error, aborted: true}
+	default:
 		h.failed(h.cure, p.Error)
 	}
 	h.plan = ""

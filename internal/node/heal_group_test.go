@@ -20,6 +20,7 @@ func TestAGroupMendsItself(t *testing.T) {
 		{"a transaction that nobody can apply", poison, false},
 		{"all are killed, and none of them holds everything", nobodyHoldsAll, false},
 		{"the majority hangs: a human is asked, and then not any more", majorityHangs, true},
+		{"the majority comes back with more than the rest: they start together", majorityBackWithMore, true},
 		{"all are killed at once", allDown, true},
 		{"all are killed, and one does not come back: a human is asked", oneStaysDown, true},
 		{"all are killed under load, again and again", allDownAgain, true},
@@ -65,6 +66,36 @@ func majorityHangs(t *testing.T, w *ward) {
 	}
 	thaw()
 	w.told(t, began, "healing.answered")
+}
+
+// The rest of a group that lost its majority lacks what those that are back have:
+// forcing it would lose that.
+func majorityBackWithMore(t *testing.T, w *ward) {
+	began := time.Now()
+	st, err := w.node.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.paused(t, func() {
+		w.kill(t, mysqld.StayDown, "m2", "m3")
+		sees(t, w.member("m1"), time.Minute, "UNREACHABLE", 2)
+		w.start(t, "m2", "m3")
+		run(t, w.member("m2").Root(t), "set global super_read_only = off")
+		c := session(t, w.member("m2"), fmt.Sprintf("set gtid_next = '%s:910000000'", st.Cluster.Group), "insert into story.acked (n, id) values (910000000, -1010)",
+			"set gtid_next = automatic", "set global super_read_only = on")
+		_ = c.Close()
+	})
+	w.told(t, began, "healing.acts", "910000000", "that the rest lacks")
+	if o := w.operation(t, began, "regroup"); o.State != "done" {
+		t.Fatalf("%s: %s\n%s", o.State, o.Error, story(o))
+	}
+	w.mended(t)
+	for _, m := range w.three {
+		if n := one(t, m.Root(t), "select count(*) from story.acked where id = -1010"); n != "1" {
+			t.Errorf("%s lost what m2 had", m.Name())
+		}
+	}
+	run(t, w.member("m1").App(t), "delete from story.acked where id < 0")
 }
 
 func allDown(t *testing.T, w *ward) {
