@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +47,10 @@ type Question struct {
 	Since time.Time `json:"since,omitzero"`
 }
 
+// questionPause is how often a question is written anew of which nothing but
+// times changed.
+const questionPause = 10 * time.Second
+
 const questionKey = "healing/question"
 
 // Asking is what healing cannot do without a human, "" if there is nothing.
@@ -67,12 +72,13 @@ func (g *Group) Decided() time.Time {
 // healer heals for one term.
 type healer struct {
 	*Group
-	fence  state.Fence
-	tried  history
-	pulses map[string]pulse
-	gaveUp map[string]bool // members seen in ERROR: they may be left with offline_mode
-	plan   string          // the plan that is a remedy, while it runs
-	cure   Remedy
+	fence   state.Fence
+	tried   history
+	pulses  map[string]pulse
+	askedAt time.Time       // when the question was last written
+	gaveUp  map[string]bool // members seen in ERROR: they may be left with offline_mode
+	plan    string          // the plan that is a remedy, while it runs
+	cure    Remedy
 }
 
 // step does the most urgent thing there is to do, if nothing else is going on.
@@ -139,6 +145,10 @@ func (h *healer) ask(ctx context.Context, r Remedy) error {
 		return nil
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
+	if subject(text) == subject(was) && now.Sub(h.askedAt) < questionPause {
+		return nil
+	}
+	h.askedAt = now
 	if _, err := h.question.Change(ctx, h.fence, func(q *Question) error { *q = Question{text, now}; return nil }); err != nil {
 		return err
 	}
@@ -155,15 +165,11 @@ func (h *healer) ask(ctx context.Context, r Remedy) error {
 	return nil
 }
 
-// subject is what a question is about, without its figures.
-func subject(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' || r == '.' {
-			return -1
-		}
-		return r
-	}, text)
-}
+// spans are durations in a sentence.
+var spans = regexp.MustCompile(`\b([0-9.]+(ms|h|m|s))+\b`)
+
+// subject is what a question is about, however long it has been so.
+func subject(text string) string { return spans.ReplaceAllString(text, "") }
 
 func (h *healer) tell(e event.Event, r Remedy) {
 	if h.Tell == nil {

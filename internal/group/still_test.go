@@ -38,3 +38,19 @@ func TestAMemberStandsStillWhenOthersHaveMoreAndItDoesNotMove(t *testing.T) {
 		}
 	}
 }
+
+func TestAQuestionIsTheSameHoweverLongItHasBeenSo(t *testing.T) {
+	t.Parallel()
+	const a = "m2 is UNREACHABLE: it has not answered for 9.3s; m3 failed 3 times"
+	for b, same := range map[string]bool{
+		"m2 is UNREACHABLE: it has not answered for 1m12s; m3 failed 3 times": true,
+		"m2 is UNREACHABLE: it has not answered for 300ms; m3 failed 3 times": true,
+		"m1 is UNREACHABLE: it has not answered for 9.3s; m3 failed 3 times":  false,
+		"m2 is UNREACHABLE: it has not answered for 9.3s; m3 failed 10 times": false,
+		"m2 is UNREACHABLE: it has not answered for 9.3s; m33 failed 3 times": false,
+	} {
+		if got := subject(a) == subject(b); got != same {
+			t.Errorf("%s: %q, the same: %v", b, subject(b), got)
+		}
+	}
+}
