@@ -16,7 +16,7 @@ func TestAGroupMendsItself(t *testing.T) {
 	t.Parallel()
 	nurse(t, []mishap{
 		{"a human's wish beside a plan is refused, and a plan is aborted", humansBesidePlans, false},
-		{"the majority is killed: the rest goes on, and all come back", majorityDown, false},
+		{"the majority is killed: the rest goes on, and all come back", majorityDown, true},
 		{"a transaction that nobody can apply", poison, false},
 		{"all are killed, and none of them holds everything", nobodyHoldsAll, false},
 		{"the majority hangs: a human is asked, and then not any more", majorityHangs, true},
