@@ -29,15 +29,17 @@ func (c *cli) events() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			last := uint64(0)
 			for _, e := range all {
 				if err := show(e); err != nil {
 					return err
 				}
+				last = e.Sequence
 			}
 			if !follow {
 				return nil
 			}
-			err = cl.FollowEvents(cmd.Context(), kinds, members, show)
+			err = cl.FollowEvents(cmd.Context(), kinds, members, last, show)
 			if cmd.Context().Err() != nil {
 				return nil
 			}

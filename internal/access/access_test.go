@@ -37,6 +37,19 @@ func TestRolesCover(t *testing.T) {
 	}
 }
 
+func TestATokenCanBeForAPartOfTheAPI(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{"/v1/queue/pause": "queue", "/v1/status": "status", "/metrics": "metrics", "/health/writer": "health", "": ""} {
+		if got := Part(path); got != want {
+			t.Errorf("%s is part of %q, not %q", path, got, want)
+		}
+	}
+	all, some := Token{Role: Viewer}, Token{Role: Viewer, Only: []string{"metrics", "events"}}
+	if !all.Reaches("queue") || !some.Reaches("events") || some.Reaches("queue") || some.Reaches("") {
+		t.Error("a token without parts is for all, one with parts for these")
+	}
+}
+
 func TestTokensAreShownOnceHashedAndExpire(t *testing.T) {
 	t.Parallel()
 	store := state.NewMemory()

@@ -1,9 +1,12 @@
 package alarm
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 var t0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -79,5 +82,25 @@ func TestAnAcknowledgedAlarmRemindsNobodyAndEndsWithTheAlarm(t *testing.T) {
 	st, _ = step(st, r, seen{when: no, clear: true}, t0.Add(2*time.Hour))
 	if st.Acked != nil {
 		t.Error("the acknowledgement outlives the alarm")
+	}
+}
+
+// A certificate that cannot be read must not hide behind another that can.
+func TestOneOfSeveralThatIsNotKnownIsMissing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(Host{Dirs: []string{dir, dir + "/nothing"}, Certificates: []string{dir + "/none.crt"}})
+	s := samples{names: map[string]bool{"perdure_disk_free_ratio": true, "perdure_certificate_expires_seconds": true}}
+	s.take(reg, time.Now())
+	var gone *missingError
+	if v, err := s.lowest("perdure_disk_free_ratio"); !errors.As(err, &gone) || !strings.Contains(err.Error(), dir+"/nothing") {
+		t.Errorf("with a directory that is not there: %v, %v", v, err)
+	}
+	if v, err := s.lowest("perdure_disk_free_ratio", map[string]any{"path": dir}); err != nil || v <= 0 || v > 1 {
+		t.Errorf("of the one that is there: %v, %v", v, err)
+	}
+	if s.known("perdure_certificate_expires_seconds") {
+		t.Error("a certificate that cannot be read is known")
 	}
 }

@@ -24,10 +24,14 @@ func wanted(kinds, members []string) string {
 	return url.Values{"kinds": {strings.Join(kinds, ",")}, "members": {strings.Join(members, ",")}}.Encode()
 }
 
-// FollowEvents calls each with every event that comes from now on, until ctx
-// ends.
-func (c *Client) FollowEvents(ctx context.Context, kinds, members []string, each func(api.Event) error) error {
-	resp, err := c.send(ctx, http.MethodGet, "/v1/events/follow?"+wanted(kinds, members), nil)
+// FollowEvents calls each with every event after that sequence, 0 for from now
+// on, until ctx ends.
+func (c *Client) FollowEvents(ctx context.Context, kinds, members []string, after uint64, each func(api.Event) error) error {
+	query := wanted(kinds, members)
+	if after > 0 {
+		query += "&after=" + strconv.FormatUint(after, 10)
+	}
+	resp, err := c.send(ctx, http.MethodGet, "/v1/events/follow?"+query, nil)
 	if err != nil {
 		return err
 	}
