@@ -45,6 +45,7 @@ func TestWhatIsScheduledBegins(t *testing.T) {
 	run(t, servers[0].Root(t), "CREATE USER auditor IDENTIFIED BY 'a-9-Reads'", "GRANT SELECT ON *.* TO auditor", "CREATE DATABASE story",
 		"CREATE TABLE story.t (id INT PRIMARY KEY, v INT)", "INSERT INTO story.t VALUES (1, 1), (2, 2)")
 	n.roles(t)
+	sameEverywhere(t, servers, nil)
 	conn, err := servers[1].Root(t).Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
