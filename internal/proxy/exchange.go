@@ -120,6 +120,9 @@ func (s *session) exchange(r *request) error {
 		if v == lost || s.dying {
 			trx := s.inTrans() || s.status&wire.StatusAutocommit == 0
 			err := s.lose()
+			if trx && !s.ending && r.st.Kind == lexer.Rollback && !r.st.Has(lexer.Chain) && r.bytes != nil {
+				return s.fine() // it is rolled back
+			}
 			if fixed || err != nil || !able {
 				return s.refuse(s.blame(r, name, trx, unsent, err))
 			}

@@ -289,23 +289,60 @@ func (p *Proxy) planChanged(plan *route.Plan) {
 			delete(p.drains, m.Name)
 		}
 	}
+	var closing []asked
 	for _, s := range p.sessions {
 		b := s.att.Load()
 		if b == nil {
 			continue
 		}
-		m := plan.Member(b.seat.name)
+		m, began := plan.Member(b.seat.name), s.began.Load()
 		switch {
-		case m == nil || m.Lost():
-			if s.began.Load() != 0 {
-				// It waits for an answer that will not come.
-				b.conn.Wake()
-			} else {
-				s.client.Wake()
-			}
-		case s.began.Load() == 0:
+		case began == 0:
 			s.client.Wake()
+		case m != nil && !m.Lost():
+		case m != nil && m.Refuses():
+			closing = append(closing, asked{s, b, began})
+		default:
+			b.conn.Wake() // it waits for an answer that will not come
 		}
+	}
+	if len(closing) > 0 && !p.leaving.Load() {
+		p.background(func() { p.lastAnswers(closing) })
+	}
+}
+
+// lastAnswer is how long a server that lets nobody in any more is given to answer
+// what it was asked. One that was killed closes its connections itself; one that
+// shuts down answers before it does, and a commit that was cut off there would
+// have an outcome that nobody knows.
+const lastAnswer = 3 * time.Second
+
+// asked is a request in flight.
+type asked struct {
+	s     *session
+	b     *backend
+	began int64
+}
+
+// lastAnswers gives up the requests that are still in flight after lastAnswer.
+func (p *Proxy) lastAnswers(all []asked) {
+	limit := time.NewTimer(lastAnswer)
+	defer limit.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	waits := func(a asked) bool { return a.s.began.Load() == a.began && a.s.att.Load() == a.b }
+	for slices.ContainsFunc(all, waits) {
+		select {
+		case <-tick.C:
+			continue
+		case <-limit.C:
+		}
+		for _, a := range all {
+			if waits(a) {
+				a.b.conn.Wake()
+			}
+		}
+		return
 	}
 }
 

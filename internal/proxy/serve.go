@@ -196,7 +196,7 @@ func (s *session) statement(r *request) error {
 	st := r.st
 	r.svc = s.service(st)
 	r.safe = st.Kind == lexer.Read && !st.Has(lexer.Calls|lexer.Locks|lexer.Assigns|lexer.Into) ||
-		st.Kind == lexer.Use
+		st.Kind == lexer.Use || st.Kind == lexer.Begin || st.Kind == lexer.BeginReadOnly
 	r.retry = st.Kind == lexer.Write && !st.Has(lexer.Assigns|lexer.Locks|lexer.Multi)
 	if st.Kinds&rare != 0 || st.Flags&(lexer.Tracks|lexer.Diagnostic) != 0 {
 		if done, err := s.rare(r); done {

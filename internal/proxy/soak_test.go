@@ -27,7 +27,7 @@ type soak struct {
 	counts   []int64       // acknowledged transactions by session
 	unknowns []int64
 	rolled   int
-	said     map[string]int // errors, by their text
+	said     map[string][]time.Duration // errors by their text: when, from the mark
 	mixed    atomic.Int64
 	lost     []string // sessions that ended
 	mark     atomic.Int64
@@ -39,7 +39,7 @@ type soak struct {
 
 func startSoak(t *testing.T, r *rig, sessions int) *soak {
 	t.Helper()
-	l := &soak{base: nextID.Add(1000), said: map[string]int{}, acked: map[int64]int{}, counts: make([]int64, sessions), unknowns: make([]int64, sessions), stop: make(chan struct{})}
+	l := &soak{base: nextID.Add(1000), said: map[string][]time.Duration{}, acked: map[int64]int{}, counts: make([]int64, sessions), unknowns: make([]int64, sessions), stop: make(chan struct{})}
 	for i := range sessions {
 		c := r.conn(t, ReadWrite)
 		exec(t, c, fmt.Sprintf("INSERT INTO soak_count VALUES (%d, 0)", l.base-int64(i)))
@@ -84,7 +84,7 @@ func (l *soak) one(c *sql.Conn, session int) (goOn bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.said[err.Error()]++
+		l.said[err.Error()] = append(l.said[err.Error()], time.Duration(clock()-l.mark.Load()).Round(time.Millisecond))
 	}
 	switch {
 	case err == nil:
@@ -153,8 +153,8 @@ func (l *soak) judge(t *testing.T, what string, root *sql.DB) (rolled, unknown i
 	}
 	t.Logf("%s: %d committed, %d missing, %d counters wrong, %d rolled back, %d unknown, %d answers mixed up, %d sessions lost, first write %s", what,
 		n, missing, twice, l.rolled, unknown, l.mixed.Load(), len(l.lost), time.Duration(l.first.Load()).Round(time.Millisecond))
-	for text, n := range l.said {
-		t.Logf("%s: %d times: %s", what, n, text)
+	for text, at := range l.said {
+		t.Logf("%s: %d times, %s to %s after the fault: %s", what, len(at), at[0], at[len(at)-1], text)
 	}
 	if missing > 0 || twice > 0 || l.mixed.Load() > 0 || len(l.lost) > 0 {
 		t.Errorf("%s: something was lost, doubled or mixed up: %v", what, l.lost)
@@ -235,7 +235,8 @@ func (r *rig) comeBack(t testing.TB, i int) {
 }
 
 // TestFaultsUnderReadWriteLoad is the fault table: each fault is made
-// PERDURE_FAULTS times (default once) under a load that is accounted for.
+// PERDURE_FAULTS times (default once) under a load that is accounted for;
+// PERDURE_FAULT names the only one to be made.
 func TestFaultsUnderReadWriteLoad(t *testing.T) {
 	t.Parallel()
 	times, sessions, idle := 1, 16, 40
@@ -274,6 +275,9 @@ func TestFaultsUnderReadWriteLoad(t *testing.T) {
 	}
 	for round := range times {
 		for _, f := range faults {
+			if only := os.Getenv("PERDURE_FAULT"); only != "" && only != f.name {
+				continue
+			}
 			l := startSoak(t, r, sessions)
 			time.Sleep(time.Second)
 			l.mark.Store(clock())

@@ -47,6 +47,7 @@ type Member struct {
 	write   bool
 	read    bool
 	lost    bool
+	refuses bool
 	counted bool
 }
 
@@ -65,6 +66,11 @@ func (m *Member) Lingers(s Service) bool { return m.linger[s] }
 // Lost tells that waiting for an answer of this member is in vain: its group
 // does not count on it, or it is gone.
 func (m *Member) Lost() bool { return m.lost }
+
+// Refuses tells that nobody listens there any more. The server has ended, and
+// its connections with it; or it is about to, once it has answered what it was
+// asked.
+func (m *Member) Refuses() bool { return m.refuses }
 
 // Counted tells that the member is in the group for all that is known: what it
 // committed reaches the others, and what they commit has to reach it.
@@ -190,7 +196,8 @@ func decide(v *topology.View, w wishes, seats func(name string) *Seat) (members 
 		case topology.Down:
 			// Silence alone is no evidence: on a busy machine all are silent at
 			// once, and what runs on them would be cut for nothing.
-			m.lost = t.Failure == topology.Refused || v.Quorum == topology.HasQuorum
+			m.refuses = t.Failure == topology.Refused
+			m.lost = m.refuses || v.Quorum == topology.HasQuorum
 		}
 		if m.Drained {
 			m.linger = [2]bool{Write: t.Writable && (w.funnel == "" || w.funnel == t.Name), Read: t.Readable}

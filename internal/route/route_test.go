@@ -141,6 +141,73 @@ func TestPoliciesAreWrittenAsTheyAreRead(t *testing.T) {
 	}
 }
 
+func TestADrainedMemberLingersWhereItCouldStillServe(t *testing.T) {
+	t.Parallel()
+	table := New()
+	table.SetView(view(1, "a:wr", "b:wr", "c:r"))
+	for _, m := range []string{"a", "c"} {
+		if err := table.Drain(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lingers := func() string {
+		var out []string
+		for _, m := range table.Plan().Members {
+			for _, s := range []Service{Write, Read} {
+				if m.Lingers(s) {
+					out = append(out, m.Name+":"+s.String())
+				}
+				if m.Drained && m.Serves(s) {
+					t.Errorf("%s is drained and serves a %s", m.Name, s)
+				}
+			}
+		}
+		return strings.Join(out, " ")
+	}
+	if got := lingers(); got != "a:write a:read c:read" {
+		t.Error(got)
+	}
+	release, err := table.Funnel("b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := lingers(); got != "a:read c:read" {
+		t.Errorf("while all writes go to b: %s", got)
+	}
+	release()
+	table.SetView(view(2, "a:x", "b:wr", "c:r"))
+	if got := lingers(); got != "c:read" {
+		t.Errorf("a is down: %s", got)
+	}
+}
+
+func TestAMemberThatRefusesIsLostButMayStillAnswer(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		state         topology.State
+		failure       topology.Failure
+		quorum        topology.Quorum
+		lost, refuses bool
+	}{
+		"online":                               {topology.Online, "", topology.HasQuorum, false, false},
+		"nobody listens":                       {topology.Down, topology.Refused, topology.HasQuorum, true, true},
+		"nobody listens, and no majority":      {topology.Down, topology.Refused, topology.NoGroup, true, true},
+		"silent, the majority goes on":         {topology.Down, "", topology.HasQuorum, true, false},
+		"silent, as everybody is":              {topology.Down, "", topology.NoGroup, false, false},
+		"the majority does not hear it":        {topology.Unreachable, "", topology.HasQuorum, true, false},
+		"it answers and is not in the group":   {topology.Offline, "", topology.HasQuorum, false, false},
+		"it is in the smaller part of a group": {topology.Isolated, "", topology.HasQuorum, true, false},
+	} {
+		v := view(1, "a:wr")
+		v.Quorum, v.Members[0].State, v.Members[0].Failure = c.quorum, c.state, c.failure
+		table := New()
+		table.SetView(v)
+		if m := table.Plan().Member("a"); m.Lost() != c.lost || m.Refuses() != c.refuses {
+			t.Errorf("%s: lost %v, refuses %v", name, m.Lost(), m.Refuses())
+		}
+	}
+}
+
 func FuzzParsePolicy(f *testing.F) {
 	f.Add("spread")
 	f.Add("pinned:m2")
