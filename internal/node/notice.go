@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -89,9 +90,21 @@ func (n *Node) openNotice(metrics *prometheus.Registry, version string) error {
 	}
 	metrics.MustRegister(measure{n, version}, n.notice.events, n.notice.alarms, n.notice.rules, alarm.Host{
 		Dirs:         []string{f.Node.Data},
-		Certificates: []string{filepath.Join(f.Node.Data, CAFile), filepath.Join(f.Node.Data, "tls", "api.crt")},
+		Certificates: n.certificates(),
 	})
 	return nil
+}
+
+// certificates are the files whose end an alarm watches: the node's own, and
+// those its file names.
+func (n *Node) certificates() []string {
+	f := n.file
+	all := []string{filepath.Join(f.Node.Data, CAFile), filepath.Join(f.Node.Data, "tls", "api.crt"), f.MySQL.CA, f.Control.CA, f.Control.Cert}
+	if f.Proxy != nil {
+		all = append(all, f.Proxy.Cert)
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(file string) bool { return file == "" })
 }
 
 // noticing are the parts that tell. They stop after everything they tell of.
