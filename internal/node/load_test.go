@@ -24,6 +24,7 @@ import (
 type load struct {
 	stop  func()
 	began time.Time
+	idle  atomic.Bool // while it is set, no client begins a write
 
 	mu     sync.Mutex
 	acks   []ack // in the order of their acknowledgement
@@ -86,6 +87,10 @@ func (l *load) client(ctx context.Context, db *sql.DB, pause time.Duration) {
 				rest(ctx, 100*time.Millisecond)
 				continue
 			}
+		}
+		if l.idle.Load() {
+			rest(ctx, 20*time.Millisecond)
+			continue
 		}
 		id := lastAck.Add(1)
 		began := time.Now()
