@@ -27,7 +27,8 @@ const (
 	goneFor = 100 * time.Millisecond
 	// A member that is merely silent for so long, one question and a half, counts
 	// as lost when so many requests on the other members are stuck, each for so
-	// long. If it answers again it was a stall, and clients go on.
+	// long, and hardly one is answered. If it answers again it was a stall, and
+	// clients go on.
 	silentFor  = 600 * time.Millisecond
 	stuckLeast = 8
 	stuckFor   = 200 * time.Millisecond
@@ -151,16 +152,25 @@ func (n *Node) followHush(ctx context.Context) error {
 	}
 }
 
-// stuck counts the requests that wait for an answer of members but one.
+// stuck counts the requests that wait for long for an answer of members but one.
+// On a machine that is merely busy some are answered all the time, and it is
+// none.
 func (n *Node) stuck(but string) int {
 	if n.proxy == nil {
 		return 0
 	}
-	count := 0
+	busy, count := 0, 0
 	for _, s := range n.proxy.Sessions() {
-		if s.State == "busy" && s.For >= stuckFor && s.Member != but && s.Member != "" {
+		if s.State != "busy" || s.Member == but || s.Member == "" {
+			continue
+		}
+		busy++
+		if s.For >= stuckFor {
 			count++
 		}
+	}
+	if 4*count < 3*busy {
+		return 0
 	}
 	return count
 }
