@@ -66,12 +66,12 @@ func nurse(t *testing.T, mishaps []mishap) {
 func (w *ward) mended(t *testing.T) {
 	t.Helper()
 	w.healthy(t, 2*time.Minute)
-	eventually(t, time.Minute, "nothing is asked, no plan runs", func() bool {
+	waitUntil(t, time.Minute, "nothing is asked, no plan runs", func() bool {
 		st, err := w.node.Status(t.Context())
 		return err == nil && st.Asking == "" && st.Running == nil && st.Level == "ok"
 	})
 	for _, m := range w.three {
-		eventually(t, 20*time.Second, m.Name()+" is as it was", func() bool {
+		waitUntil(t, 20*time.Second, m.Name()+" is as it was", func() bool {
 			return one(t, m.Root(t), `select concat_ws(' ', @@group_replication_member_expel_timeout, @@group_replication_force_members = '', @@group_replication_bootstrap_group,
 				@@offline_mode, @@super_read_only)`) == "5 1 0 0 0"
 		})
@@ -144,7 +144,7 @@ func (w *ward) told(t *testing.T, since time.Time, kind string, want ...string) 
 func (w *ward) operation(t *testing.T, since time.Time, kind string) api.Operation {
 	t.Helper()
 	var found api.Operation
-	eventually(t, 2*time.Minute, "a plan "+kind+" ended", func() bool {
+	waitUntil(t, 2*time.Minute, "a plan "+kind+" ended", func() bool {
 		ops, err := w.node.Operations(t.Context(), 50)
 		if err != nil {
 			t.Fatal(err)
@@ -227,7 +227,7 @@ func (w *ward) start(t *testing.T, names ...string) {
 // sees waits for what the servers themselves say about their group.
 func sees(t *testing.T, m *mysqltest.Member, limit time.Duration, state string, count int) {
 	t.Helper()
-	eventually(t, limit, fmt.Sprintf("%s sees %d %s", m.Name(), count, state), func() bool {
+	waitUntil(t, limit, fmt.Sprintf("%s sees %d %s", m.Name(), count, state), func() bool {
 		return one(t, m.Root(t), "select count(*) from performance_schema.replication_group_members where member_state = ?", state) == fmt.Sprint(count)
 	})
 }
@@ -245,4 +245,14 @@ func (w *ward) routed(t *testing.T, name string) bool {
 		}
 	}
 	return false
+}
+
+// waitUntil waits for a condition, with a limit.
+func waitUntil(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !ok(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("after %s not yet: %s", limit, what)
+		}
+	}
 }

@@ -234,14 +234,14 @@ func lags(t *testing.T, w *ward) {
 	began := time.Now()
 	c := session(t, w.member("m3"), "lock tables story.acked read")
 	defer func() { _ = c.Close() }()
-	eventually(t, 40*time.Second, "m3 takes no clients", func() bool { return !w.routed(t, "m3") })
+	waitUntil(t, 40*time.Second, "m3 takes no clients", func() bool { return !w.routed(t, "m3") })
 	away := time.Since(began)
 	w.told(t, began, "member.lagging", "m3")
 	if _, err := c.ExecContext(t.Context(), "unlock tables"); err != nil {
 		t.Fatal(err)
 	}
 	free := time.Now()
-	eventually(t, time.Minute, "m3 takes clients again", func() bool { return w.routed(t, "m3") })
+	waitUntil(t, time.Minute, "m3 takes clients again", func() bool { return w.routed(t, "m3") })
 	t.Logf("without clients %.1f s after its applier stopped, with clients %.1f s after it went on", away.Seconds(), time.Since(free).Seconds())
 	w.told(t, began, "member.caught-up", "m3")
 }
@@ -262,11 +262,11 @@ func readOnly(t *testing.T, w *ward) {
 		return false
 	}
 	run(t, m2.Root(t), "set global super_read_only = on")
-	eventually(t, 3*time.Second, "m2 takes no writes", func() bool { return !writes() })
+	waitUntil(t, 3*time.Second, "m2 takes no writes", func() bool { return !writes() })
 	t.Logf("no writes go there after %.2f s", time.Since(began).Seconds())
 	w.told(t, began, "member.read-only", "m2")
 	run(t, m2.Root(t), "set global read_only = off")
-	eventually(t, 3*time.Second, "m2 takes writes again", writes)
+	waitUntil(t, 3*time.Second, "m2 takes writes again", writes)
 }
 
 // One member has a history of its own, another is killed meanwhile.
