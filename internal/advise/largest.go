@@ -19,7 +19,7 @@ const (
 	maxShown  = 10
 )
 
-var tableMap = regexp.MustCompile(`^table_id: \d+ \((.+)\)$`)
+var tableMap = regexp.MustCompile(`^table_id: \d+ \(([^)]+)\)`)
 
 // Largest reads the newest binary log of a member, from its beginning, and
 // returns the largest transactions of as much as it read. In a group every

@@ -208,7 +208,7 @@ func (n *Node) tellDrift(ctx context.Context, known map[string]check.Finding) {
 	}
 	now := map[string]check.Finding{}
 	for _, f := range check.Compare(all) {
-		if f.Kind == check.Drift && f.Severity == check.Refuses {
+		if f.Kind == check.Drift {
 			now[f.Member+"/"+f.Subject] = f
 		}
 	}

@@ -97,7 +97,7 @@ func (d *desk) attempt(ctx context.Context, t *held) error {
 	now := time.Now()
 	t2.end(p.Policy, receipt, err, now)
 	d.stats.attempted(t.Target, now.Sub(begin), t2.State)
-	d.judge(t.Target, p.Policy, err, now)
+	d.judge(t2, p.Policy, err, now)
 	ok, werr := d.write(ctx, t, t2)
 	d.mu.Lock()
 	t.busy = false
@@ -162,9 +162,10 @@ func (d *desk) write(ctx context.Context, t *held, now Task) (ok bool, err error
 }
 
 // judge notes how a target does. A refusal of one task says nothing about it.
-func (d *desk) judge(target string, p Policy, err error, now time.Time) {
+func (d *desk) judge(task Task, p Policy, err error, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	target := task.Target
 	f := d.failing[target]
 	if err == nil || isFinal(err) {
 		if f != nil && err == nil { // it is back: what waits for it goes out
@@ -178,6 +179,12 @@ func (d *desk) judge(target string, p Policy, err error, now time.Time) {
 		d.stats.failing(target, time.Time{})
 		return
 	}
+	if task.State == Dead && !d.waits(target, task.ID) {
+		// It was told as a dead letter, and nothing is being tried any more.
+		delete(d.failing, target)
+		d.stats.failing(target, time.Time{})
+		return
+	}
 	if f == nil {
 		f = &trouble{since: now}
 		d.failing[target] = f
@@ -188,6 +195,17 @@ func (d *desk) judge(target string, p Policy, err error, now time.Time) {
 		f.until = now.Add(p.pauseNow(f.failures))
 	}
 	d.stats.failing(target, f.since)
+}
+
+// waits tells whether a target has a task to be tried, beside one. It expects
+// the lock.
+func (d *desk) waits(target, beside string) bool {
+	for id, t := range d.tasks {
+		if t.Target == target && t.State == Waiting && id != beside {
+			return true
+		}
+	}
+	return false
 }
 
 // tell publishes what became of an attempt, where that is news.
