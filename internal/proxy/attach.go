@@ -292,7 +292,7 @@ func (s *session) borrowBack(svc route.Service) *backend {
 		return nil
 	}
 	if b.owner != s {
-		b.busy.Store(false)
+		b.seat.release(b) // whoever looked for one meanwhile took it off the list
 		return nil
 	}
 	return b
@@ -335,6 +335,13 @@ func (s *session) attach(plan *route.Plan, m *route.Member, svc route.Service) e
 
 // adopt makes an idle connection to m the session's, or closes it.
 func (s *session) adopt(b *backend, plan *route.Plan, m *route.Member, svc route.Service) error {
+	if s.fits(b) {
+		// Whether the server has hung up is found out by asking it.
+		b.owner, b.version, b.read = s, s.st.version, true
+		b.seat.borrowed.Add(1)
+		s.sit(b, plan, m, svc)
+		return nil
+	}
 	if err := b.collect(s.p.cfg.ConnectTimeout); err != nil || !b.conn.Quiet() {
 		b.seat.discard(b)
 		return cmp.Or(err, wire.ErrStale)
@@ -391,12 +398,7 @@ func (s *session) restore(b *backend) error {
 	}
 	if !clean || !b.tracks || s.st.version != 0 || s.st.lastID != b.lastID {
 		b.lastID = s.st.lastID
-		base := ""
-		if !clean { // else signing in has set it
-			base = b.seat.base(s.collation)
-		}
-		text := s.st.setText(nil, base)
-		out = wire.AppendQuery(out, b.caps, text)
+		out = wire.AppendQuery(out, b.caps, s.settings(b.seat))
 		answers++
 	}
 	if s.st.role != "" {
@@ -428,8 +430,36 @@ func (s *session) restore(b *backend) error {
 		}
 	}
 	b.owner, b.version, b.schema, b.multi, b.tracks = s, s.st.version, s.st.schema, multi, true
+	b.set, b.role = s.settings(b.seat), s.st.role
+	if !own {
+		b.dirty = false
+	}
 	b.plain = s.st.version == 0 && s.st.role == "" && s.st.lastID == 0 && !s.st.plain && multi == multiOf(b.caps)
 	return nil
+}
+
+// settings is the statement that gives a connection to a member the session's
+// state, kept from the last time.
+type settings struct {
+	seat            *seat
+	version, lastID uint64
+	text            string
+}
+
+func (s *session) settings(on *seat) string {
+	k := &s.set
+	if k.seat != on || k.version != s.st.version || k.lastID != s.st.lastID {
+		*k = settings{on, s.st.version, s.st.lastID, string(s.st.setText(nil, on.base(s.collation)))}
+	}
+	return k.text
+}
+
+// fits tells whether a connection that another session used has the state of this
+// one already, as those of one application often do.
+func (s *session) fits(b *backend) bool {
+	return !b.dirty && b.tracks && b.owed == 0 && b.owner != nil && b.owner != s && b.owner != &somebody && b.conn.Probes() &&
+		b.lastID == s.st.lastID && b.schema == s.st.schema && b.multi == s.multi() && b.role == s.st.role &&
+		(len(s.st.gtid) == 0 || s.st.wrote == b.seat.name) && b.set == s.settings(b.seat)
 }
 
 // multi is the option for several statements in one text, as COM_SET_OPTION

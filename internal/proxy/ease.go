@@ -111,6 +111,9 @@ func (p *Proxy) openPlace(s *session) error {
 	st := p.seat(m.Name)
 	b := st.take(d.key, true)
 	if b == nil {
+		if st.full() {
+			return errBusy // whoever asks for something first gets what there is
+		}
 		in := &wire.SignIn{User: d.cred.user, Password: d.cred.password, Caps: d.caps, Collation: d.key.collation, Attrs: d.attrs}
 		var err error
 		if b, err = st.dial(s.quit, m, in, d.key); err != nil {

@@ -303,6 +303,7 @@ func (s *session) answer(b *backend, r *request) verdict {
 				continue
 			}
 			if err := b.conn.Fill(); err != nil {
+				s.p.log.Debug("a member did not answer", "member", b.seat.name, "session", s.id, "err", err)
 				if errors.Is(err, os.ErrDeadlineExceeded) {
 					b.conn.SetReadDeadline(time.Time{})
 				}

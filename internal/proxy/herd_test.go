@@ -18,7 +18,7 @@ func TestADrainMovesManySessionsWithoutAnError(t *testing.T) {
 	if os.Getenv("PERDURE_LONG") != "" {
 		n = 1000
 	}
-	r := group(t, 2)
+	r := group(t, 2, func(c *Config) { c.MaxPerMember = 2000 })
 	exec(t, openDB(t, r.dsn(ReadWrite)), "CREATE TABLE herd (id INT PRIMARY KEY, v INT)", "INSERT INTO herd VALUES (1, 1)")
 	var stmts []*sql.Stmt
 	for range n {

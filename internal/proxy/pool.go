@@ -30,8 +30,13 @@ type backend struct {
 	multi  byte // as COM_SET_OPTION takes it
 	fresh  bool // it is as signing in and the trackers made it
 	tracks bool // the trackers are on
-	plain  bool // its session began with no state of its own
-	read   bool // given back after reads alone, without a reset
+	// set and role are what gave it its session's state, dirty whether more than
+	// plain reads happened since: if not, a session whose state is given by the
+	// same finds its own there.
+	set, role string
+	dirty     bool
+	plain     bool // its session began with no state of its own
+	read      bool // given back after reads alone, without a reset
 	// owner and version are whose state it has, and which.
 	owner   *session
 	version uint64
@@ -170,6 +175,13 @@ func (st *seat) reserve(quit <-chan struct{}) error {
 	}
 }
 
+// full tells that one more connection would have to wait for another to go.
+func (st *seat) full() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.open >= st.p.cfg.MaxPerMember
+}
+
 func (st *seat) forget(room chan struct{}) {
 	st.waiters.Add(-1)
 	st.mu.Lock()
@@ -208,14 +220,19 @@ func (st *seat) discard(b *backend) {
 func (st *seat) put(b *backend) {
 	b.conn.Rest()
 	b.rested.Store(clock())
+	st.release(b)
+	if st.waiters.Load() > 0 && st.evict() {
+		st.wake()
+	}
+}
+
+// release makes a connection nobody's.
+func (st *seat) release(b *backend) {
 	b.busy.Store(false)
 	if b.listed.CompareAndSwap(false, true) {
 		st.mu.Lock()
 		st.idle[b.key] = append(st.idle[b.key], b)
 		st.mu.Unlock()
-	}
-	if st.waiters.Load() > 0 && st.evict() {
-		st.wake()
 	}
 }
 

@@ -282,6 +282,7 @@ func (p *Proxy) planChanged(plan *route.Plan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, m := range plan.Members {
+		p.log.Debug("plan", "number", plan.Number, "member", m.Name, "state", m.State, "lost", m.Lost(), "refuses", m.Refuses())
 		if _, was := p.drains[m.Name]; m.Drained && !was {
 			p.drains[m.Name] = time.Now()
 			p.ease(plan, m)

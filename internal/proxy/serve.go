@@ -65,7 +65,7 @@ func (s *session) finish(r *request) {
 	took := now - s.began.Load()
 	s.p.m.observe(s.l.Mode, took)
 	s.queries.Add(1)
-	if !s.marked {
+	if !s.marked || s.b != nil && !s.b.dirty {
 		s.mark(r)
 	}
 	if t := s.inTrans(); t != s.inTrx.Load() {

@@ -57,7 +57,8 @@ type session struct {
 
 	inTurn error // of the last request that turn served
 
-	marked  bool   // it did more than plain reads
+	marked  bool // it did more than plain reads
+	set     settings
 	ending  bool   // close after the answer
 	lastNo  uint16 // error number of the last answer, 0 if it was fine
 	tries   int    // of the request in hand
@@ -361,6 +362,9 @@ func (s *session) mark(r *request) {
 		return
 	}
 	s.marked = true
+	if s.b != nil {
+		s.b.dirty = true
+	}
 }
 
 // unread is for a connection that was given back without a reset. What the reads

@@ -133,7 +133,7 @@ func (l *soak) judge(t *testing.T, what string, root *sql.DB) (rolled, unknown i
 		}
 		return true
 	}
-	missing, twice, n := 0, 0, int64(0)
+	missing, twice, done, n := 0, 0, 0, int64(0)
 	for deadline := time.Now().Add(20 * time.Second); !complete() && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		continue // other members' transactions arrive a little later; lost ones never
 	}
@@ -150,9 +150,10 @@ func (l *soak) judge(t *testing.T, what string, root *sql.DB) (rolled, unknown i
 		}
 		n += acked
 		unknown += int(l.unknowns[i])
+		done += int(count - acked)
 	}
-	t.Logf("%s: %d committed, %d missing, %d counters wrong, %d rolled back, %d unknown, %d answers mixed up, %d sessions lost, first write %s", what,
-		n, missing, twice, l.rolled, unknown, l.mixed.Load(), len(l.lost), time.Duration(l.first.Load()).Round(time.Millisecond))
+	t.Logf("%s: %d committed, %d missing, %d counters wrong, %d rolled back, %d unknown (%d took effect), %d answers mixed up, %d sessions lost, first write %s", what,
+		n, missing, twice, l.rolled, unknown, done, l.mixed.Load(), len(l.lost), time.Duration(l.first.Load()).Round(time.Millisecond))
 	for text, at := range l.said {
 		t.Logf("%s: %d times, %s to %s after the fault: %s", what, len(at), at[0], at[len(at)-1], text)
 	}
