@@ -29,6 +29,14 @@
 //	frames, one on its way   4,484 (0.4 ms)   30,227 (1.2 ms)   116,003 (5.6 ms)
 //	frames, two              4,574 (0.4 ms)   16,961 (1.9 ms)    98,201 (6.0 ms)
 //
+// On three linked nodes, all on one machine, acknowledgements per second by the
+// number of frames that may be on their way at once:
+//
+//	           16 clients  128 clients
+//	frames/1   9,775       60,827
+//	frames/2   8,816       49,027
+//	frames/3   8,013       39,082
+//
 // So package queue gathers writes into frames and this package stores a frame
 // as one message. It also costs one encryption, one checksum and one entry in
 // the index per frame instead of per write, and the window of message ids stays

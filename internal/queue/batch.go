@@ -104,9 +104,7 @@ func (p *partition) finish(ctx context.Context, ledger []ledgerRow, held []heldR
 	var pk packet
 	pk.ledger(p.a.stream, ledger)
 	pk.hold(p.a.stream, p.n, held)
-	pk.add("COMMIT")
-	_, err := p.s.exec(ctx, pk.b)
-	return err
+	return p.end(ctx, &pk)
 }
 
 // applied notes a committed batch and tells those who wait.

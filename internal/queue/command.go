@@ -48,8 +48,7 @@ func (p *partition) discard(ctx context.Context, pk *packet, it item, at uint64,
 	if parked {
 		pk.add("DELETE FROM perdure.queue_held WHERE stream=", utoa(p.a.stream), " AND part=", itoa(p.n), " AND seq=", utoa(at))
 	}
-	pk.add("COMMIT")
-	if _, err := p.s.exec(ctx, pk.b); err != nil {
+	if err := p.end(ctx, pk); err != nil {
 		return err
 	}
 	if k := p.held[it.rec.key]; parked && k != nil {
@@ -76,8 +75,7 @@ func (p *partition) retake(ctx context.Context, pk *packet, it item, at uint64, 
 	} else {
 		pk.hold(p.a.stream, p.n, []heldRow{{seq: it.seq, rec: &rec, next: atOnce, reason: "retried by " + clip(rec.by)}})
 	}
-	pk.add("COMMIT")
-	if _, err := p.s.exec(ctx, pk.b); err != nil {
+	if err := p.end(ctx, pk); err != nil {
 		return err
 	}
 	k := p.held[rec.key]

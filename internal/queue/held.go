@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -156,8 +157,7 @@ func (p *partition) takeUp(ctx context.Context, key string) error {
 		w.pk.numbers(w.gone...)
 		w.pk.b = append(w.pk.b, ')')
 	}
-	w.pk.add("COMMIT")
-	if _, err := p.s.exec(ctx, w.pk.b); err != nil {
+	if err := p.end(ctx, &w.pk); err != nil {
 		return err
 	}
 	p.settle(ctx, key, w)
@@ -247,11 +247,23 @@ func (p *partition) settle(ctx context.Context, key string, w heldWork) {
 	}
 }
 
+// end sends the last packet of a transaction, with COMMIT at its end.
+func (p *partition) end(ctx context.Context, pk *packet) error {
+	pk.commit(p)
+	_, err := p.s.exec(ctx, pk.b)
+	if mysql.Number(err) == 1048 { // nothing else in these packets can be NULL
+		p.log.WarnContext(ctx, "the server took a transaction back between two packets; nothing of it is committed")
+		return errMoved
+	}
+	return err
+}
+
 // fence opens a transaction that only the rightful applier can commit.
 func (p *partition) fence(ctx context.Context) error {
 	var pk packet
 	pk.add("BEGIN")
-	i := pk.add("UPDATE perdure.queue_position SET beat=beat+1 WHERE stream=", utoa(p.a.stream), " AND part=", itoa(p.n),
+	p.beat = rand.Uint64() >> 2
+	i := pk.add("UPDATE perdure.queue_position SET beat=", utoa(p.beat), " WHERE stream=", utoa(p.a.stream), " AND part=", itoa(p.n),
 		" AND seq=", utoa(p.pos), " AND epoch=", i64toa(p.epoch), " AND holder=", utoa(p.a.holder))
 	rows, err := p.s.exec(ctx, pk.b)
 	if err != nil {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"encoding/hex"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -30,9 +31,20 @@ func (p *packet) add(parts ...string) int {
 // position moves the partition's row from one sequence to another, if nobody
 // else has, and answers one row then.
 func (p *packet) position(w *partition, to, mark uint64) int {
-	return p.add("UPDATE perdure.queue_position SET seq=", utoa(to), ",mark=", utoa(mark), ",starts=0,beat=beat+1 WHERE stream=",
+	w.beat = rand.Uint64() >> 2
+	return p.add("UPDATE perdure.queue_position SET seq=", utoa(to), ",mark=", utoa(mark), ",starts=0,beat=", utoa(w.beat), " WHERE stream=",
 		utoa(w.a.stream), " AND part=", itoa(w.n), " AND seq=", utoa(w.pos), " AND epoch=", strconv.FormatInt(w.epoch, 10),
 		" AND holder=", utoa(w.a.holder))
+}
+
+// commit ends the transaction that position or fence began in an earlier packet,
+// if it is still that one. Should the server have taken it back in between, as
+// a group does with a transaction that loses a conflict, what came after would
+// be a transaction of its own: the ledger would say applied of writes that were
+// not. Then beat is not ours, NULL is refused, and COMMIT is not reached.
+func (p *packet) commit(w *partition) {
+	p.add("UPDATE perdure.queue_position SET beat=IF(beat=", utoa(w.beat), ",beat,NULL) WHERE stream=", utoa(w.a.stream), " AND part=", itoa(w.n))
+	p.add("COMMIT")
 }
 
 // write adds what a record asks for and gives the index of its first statement.

@@ -30,9 +30,10 @@ type partition struct {
 	pos     uint64 // what the database has, as far as we know
 	mark    uint64
 	epoch   int64
-	claimed bool // by this holder, at least once
-	starts  int  // first batches begun and never ended, see poison.go
-	fresh   bool // no transaction since the claim
+	claimed bool   // by this holder, at least once
+	starts  int    // first batches begun and never ended, see poison.go
+	fresh   bool   // no transaction since the claim
+	beat    uint64 // what the row's beat is in the transaction at hand
 	s       *session
 
 	pending []item // taken from in, not known to be committed
