@@ -65,11 +65,23 @@ func (r *run) rest(ctx context.Context, worked time.Duration) error {
 	began := time.Now()
 	err := sleep(ctx, r.pace.owed)
 	r.pace.owed = 0
-	for err == nil && time.Since(began) < longestWait && burdened(r.cfg.Watch.View(), r.sessions) {
-		err = sleep(ctx, 500*time.Millisecond)
-	}
 	r.report.Rested += time.Since(began)
 	return err
+}
+
+// yield waits between slices while a member is late. Not within them: a slice in
+// which much was written is looked at in many small parts, and would take all
+// day if each of them waited.
+func (r *run) yield(ctx context.Context) error {
+	began := time.Now()
+	for time.Since(began) < longestWait && burdened(r.cfg.Watch.View(), r.sessions) {
+		r.tell(false)
+		if err := sleep(ctx, 500*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	r.report.Rested += time.Since(began)
+	return ctx.Err()
 }
 
 // stillBusy is how long a member counts as busy after it was: work comes in

@@ -118,9 +118,11 @@ func (s *scan) hashes(ctx context.Context, ask string, keys map[string]key) []an
 func (s *scan) confirm(ctx context.Context, suspects []*suspect) error {
 	began := time.Now()
 	pause := 20 * time.Millisecond
-	for behind := 0; len(suspects) > 0 && (time.Since(began) < s.cfg.Patience || behind > 0 && behind < 4); {
+	behind := 0
+	for len(suspects) > 0 && (time.Since(began) < s.cfg.Patience || behind > 0 && behind < 4) {
 		s.report.Again += len(suspects)
-		aligned, err := s.align(ctx, 2*holdLimit)
+		// Who is late by so much all the time gets there if it is waited for.
+		aligned, err := s.align(ctx, min(2*holdLimit<<behind, callLimit*4/5))
 		if err != nil {
 			return err
 		}
@@ -150,6 +152,13 @@ func (s *scan) confirm(ctx context.Context, suspects []*suspect) error {
 		if c.moved() && (s.heals || s.undecided >= maxUndecided) {
 			s.report.Moving++
 			continue
+		}
+		if behind >= 4 && s.undecided >= maxUndecided {
+			s.report.remark(Remark{
+				Kind: Incomplete, Subject: s.table.String(),
+				Text: fmt.Sprintf("more rows of %s could not be decided: a member is too late; compare the table again when it has caught up", s.table),
+			})
+			break
 		}
 		if err := s.judge(ctx, c); err != nil {
 			return err

@@ -139,6 +139,9 @@ func (s *scan) rows(ctx context.Context) error {
 		if err := s.rest(ctx, cost); err != nil {
 			return err
 		}
+		if err := s.yield(ctx); err != nil {
+			return err
+		}
 		if err := s.keep(ctx); err != nil {
 			return err
 		}
