@@ -104,7 +104,8 @@ func (s *session) enter(seq byte) error {
 		s.door.Store(&door{s.key, s.cred, s.caps, s.attrs})
 	}
 	s.client.SetDeadline(time.Time{})
-	s.out = wire.AppendOK(s.out[:0], relayed+1, wire.OK{Status: s.status})
+	s.out = wire.AppendOK(append(s.out[:0], s.early...), relayed+1, wire.OK{Status: s.status})
+	s.early = nil
 	if err := s.client.Write(s.out); err != nil {
 		return err
 	}
@@ -122,6 +123,10 @@ func (s *session) firstConnection(seq *byte) error {
 	var e *wire.ServerError
 	if err != nil && !errors.As(err, &e) && errors.Is(err, wire.ErrForeign) {
 		s.cred = nil
+		if s.early != nil {
+			s.early = nil // it was not said
+			*seq--
+		}
 		return s.passThrough(seq)
 	}
 	return err
@@ -132,7 +137,8 @@ func (s *session) makeKey() key {
 }
 
 func (s *session) deny(seq byte, e *wire.ServerError) error {
-	_ = s.client.Write(wire.AppendErr(nil, seq+1, e))
+	_ = s.client.Write(wire.AppendErr(s.early, seq+1, e))
+	s.early = nil
 	return e
 }
 
@@ -145,8 +151,8 @@ func (s *session) password(auth, nonce []byte, seq byte) (byte, error) {
 	}
 	if c := s.p.creds.match(s.user, auth, nonce); c != nil {
 		s.cred = c
-		err := s.client.Write(wire.AppendPacket(nil, seq+1, []byte{1, 3}))
-		return seq + 1, err
+		s.early = wire.AppendPacket(nil, seq+1, []byte{1, 3}) // goes with what follows it
+		return seq + 1, nil
 	}
 	if err := s.client.Write(wire.AppendPacket(nil, seq+1, []byte{1, 4})); err != nil {
 		return seq, err

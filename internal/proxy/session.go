@@ -53,6 +53,7 @@ type session struct {
 	forwarded bool // part of the answer went to the client
 	req       request
 	out       []byte // scratch
+	early     []byte // of a sign-in: said together with how it went
 	pending   []byte // requests without an answer, to go with the next
 
 	inTurn error // of the last request that turn served
