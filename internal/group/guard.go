@@ -27,6 +27,16 @@ type Accept struct {
 //
 // view must be fresh, and must cover every known member.
 func guard(known []string, v *topology.View, ok Accept) (string, error) {
+	asked, err := answering(known, v, ok)
+	if err != nil {
+		return "", err
+	}
+	return richest(asked, ok)
+}
+
+// answering returns the known members that answer, once nothing forbids to start
+// one of them.
+func answering(known []string, v *topology.View, ok Accept) ([]topology.Member, error) {
 	var asked []topology.Member
 	var missing, living []string
 	for _, name := range known {
@@ -43,17 +53,17 @@ func guard(known []string, v *topology.View, ok Accept) (string, error) {
 		}
 	}
 	if len(living) > 0 {
-		return "", plan.Refuse("see `perdure status`; let the others in with `perdure member rejoin NAME`",
+		return nil, plan.Refuse("see `perdure status`; let the others in with `perdure member rejoin NAME`",
 			"the group is not gone: %s; a bootstrap now would make a second group with the same name. Nothing was changed.", strings.Join(living, ", "))
 	}
 	if len(missing) > 0 {
-		return "", plan.Refuse("start the servers that are missing and try again; if they are lost for good, name them: `perdure group start --accept-loss NAME`",
+		return nil, plan.Refuse("start the servers that are missing and try again; if they are lost for good, name them: `perdure group start --accept-loss NAME`",
 			"not every known member answers: %s; each may hold transactions the others lack, or be in a group right now. Nothing was changed.", strings.Join(missing, ", "))
 	}
 	if len(asked) == 0 {
-		return "", plan.Refuse("start at least one server of the cluster", "no member answers. Nothing was changed.")
+		return nil, plan.Refuse("start at least one server of the cluster", "no member answers. Nothing was changed.")
 	}
-	return richest(asked, ok)
+	return asked, nil
 }
 
 // loses tells whether a group that seed bootstraps goes on without something:

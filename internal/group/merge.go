@@ -26,28 +26,17 @@ type fetch struct {
 // server had written down the one and one the other. No member is the richest
 // then, and yet nothing has to be lost.
 func choose(c Cluster, v *topology.View, ok Accept) (seed string, before []fetch, err error) {
-	if seed, err = guard(c.Names(), v, ok); err == nil {
+	asked, err := answering(c.Names(), v, ok)
+	if err != nil {
+		return "", nil, err
+	}
+	if seed, err = richest(asked, ok); err == nil {
 		return seed, nil, nil
 	}
-	if nobodyHasAll(c.Names(), v, ok) {
-		if seed, before = unite(c, v, ok); seed != "" {
-			return seed, before, nil
-		}
+	if united, before := unite(c, asked, ok); united != "" {
+		return united, before, nil
 	}
 	return "", nil, err
-}
-
-// nobodyHasAll tells whether that alone is why the guard refuses.
-func nobodyHasAll(known []string, v *topology.View, ok Accept) bool {
-	all := Accept{Missing: ok.Missing, CloneOver: known}
-	for i, name := range known { // with the others given up, each of them could start
-		all.CloneOver = append(slices.Clone(known[:i]), known[i+1:]...)
-		if x, _ := v.Member(name); x.Report != nil && !slices.Contains(ok.CloneOver, name) {
-			_, err := guard(known, v, all)
-			return err == nil
-		}
-	}
-	return false
 }
 
 // unite finds a member that can fetch from others what it lacks, without
@@ -56,11 +45,11 @@ func nobodyHasAll(known []string, v *topology.View, ok Accept) bool {
 // each against all before it; the order between two that no member has both of
 // does not matter. It is fetched from the binary logs of a member that executed
 // it: what a member only received comes with that member as the one to start.
-func unite(c Cluster, v *topology.View, ok Accept) (string, []fetch) {
+func unite(c Cluster, asked []topology.Member, ok Accept) (string, []fetch) {
 	var ms []topology.Member
 	var all gtid.Set
-	for _, m := range v.Members {
-		if m.Report == nil || (m.State != topology.Offline && m.State != topology.Error) || slices.Contains(ok.CloneOver, m.Name) {
+	for _, m := range asked {
+		if slices.Contains(ok.CloneOver, m.Name) {
 			continue
 		}
 		if k, known := c.Member(m.Name); !known || k.GivenUp != "" || m.Report.GroupName != c.Group {
