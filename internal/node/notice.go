@@ -16,6 +16,7 @@ import (
 	"github.com/perdure/perdure/internal/group"
 	"github.com/perdure/perdure/internal/hook"
 	"github.com/perdure/perdure/internal/jet"
+	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/notify"
 	"github.com/perdure/perdure/internal/plan"
 	"github.com/perdure/perdure/internal/rule"
@@ -194,21 +195,29 @@ func (n *Node) followDrift(ctx context.Context) error {
 }
 
 func (n *Node) tellDrift(ctx context.Context, known map[string]check.Finding) {
-	all := map[string]check.Facts{}
+	all, now := map[string]check.Facts{}, map[string]check.Finding{}
+	last := n.notice.last.Load()
+	changing := last == nil || !last.Plan.IsZero()
 	for _, m := range n.watch.View().In(topology.Online) {
 		server, err := n.Open(m.Instance)
 		if err != nil {
 			continue
 		}
 		facts, _, err := check.Server(ctx, server)
-		_ = server.Close()
 		if err == nil {
 			all[m.Name] = facts
 		}
+		if !changing && err == nil {
+			n.astray(ctx, server, now)
+		}
+		_ = server.Close()
 	}
-	now := map[string]check.Finding{}
+	asked := map[string]bool{} // settings that are said already, of the member that has them wrong
+	for _, f := range now {
+		asked[f.Subject] = true
+	}
 	for _, f := range check.Compare(all) {
-		if f.Kind == check.Drift {
+		if f.Kind == check.Drift && !asked[f.Subject] {
 			now[f.Member+"/"+f.Subject] = f
 		}
 	}
@@ -230,6 +239,20 @@ func (n *Node) tellDrift(ctx context.Context, known map[string]check.Finding) {
 			e.Member = f.Member
 			n.publisher().Publish(e)
 			delete(known, key)
+		}
+	}
+}
+
+// astray adds the settings of a member that are not what the cluster wants.
+func (n *Node) astray(ctx context.Context, server *mysql.Server, to map[string]check.Finding) {
+	settings, err := n.group.Astray(ctx, server)
+	if err != nil {
+		return // not to be told is no drift; that it does not answer is told elsewhere
+	}
+	for _, s := range settings {
+		to[server.Name()+"/"+s.Name] = check.Finding{
+			Member: server.Name(), Kind: check.Drift, Subject: s.Name,
+			Text: fmt.Sprintf("%s on %s is %s, and %s was asked for", s.Name, server.Name(), s.Have, s.Want),
 		}
 	}
 }
