@@ -18,7 +18,7 @@ type StoredEvent = event.Stored
 
 // gather is how long a reader that was woken waits for more. Asking costs the
 // store as much as ten events, and nobody needs to know sooner.
-const gather = 40 * time.Millisecond
+const gather = 80 * time.Millisecond
 
 // Range says what the stream holds now. It waits for a stream that was not
 // found yet until ctx ends.

@@ -3,6 +3,7 @@ package jet
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,6 +67,13 @@ func (s *spool) head() (w waiting, ok bool, changed <-chan struct{}) {
 		return waiting{}, false, s.changed
 	}
 	return s.queue[0], true, s.changed
+}
+
+// heads are the oldest events, at most so many.
+func (s *spool) heads(most int) []waiting {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.queue[:min(most, len(s.queue))])
 }
 
 // done takes the event away once it is stored. It may have been dropped while

@@ -26,18 +26,41 @@ func (v *Events) Run(ctx context.Context) error {
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	for {
-		w, ok, changed := v.spool.head()
+		_, ok, changed := v.spool.head()
 		if !ok {
 			select {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			case <-changed:
 			}
-			continue
 		}
-		if err := v.bring(ctx, w); err != nil {
-			return err
+		select { // what comes in a burst is flushed together
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(together):
 		}
+		all := v.spool.heads(batchMost)
+		if len(all) >= batchLeast && v.storeTogether(ctx, all) {
+			v.trouble(nil)
+			for _, w := range all {
+				v.spool.done(w.number)
+			}
+			all = nil
+		}
+		for _, w := range all {
+			if err := v.bring(ctx, w); err != nil {
+				return err
+			}
+		}
+		v.tell()
+	}
+}
+
+// tell wakes those who read, here and on other nodes.
+func (v *Events) tell() {
+	v.wake.all()
+	if v.srv.cfg.Cluster != nil || v.srv.cfg.External != nil { // followers on other nodes
+		_ = v.srv.nc.Publish(v.tick(), nil)
 	}
 }
 
@@ -55,10 +78,6 @@ func (v *Events) bring(ctx context.Context, w waiting) error {
 		}
 		if err == nil {
 			v.spool.done(w.number)
-			v.wake.all()
-			if v.srv.cfg.Cluster != nil || v.srv.cfg.External != nil { // followers on other nodes
-				_ = v.srv.nc.Publish(v.tick(), nil)
-			}
 			return nil
 		}
 		select {
@@ -85,17 +104,28 @@ func (v *Events) store(ctx context.Context, w waiting) error {
 		v.log.Error("an event cannot be written", "kind", w.event.Kind, "err", err)
 		return nil // it never will be
 	}
-	msg := nats.NewMsg(v.subject(w.event.Subject))
-	// The store knows an id for the length of its window, and answers a
-	// second offer with the sequence of the first.
-	msg.Header["Nats-Msg-Id"] = []string{w.event.ID}
-	msg.Data = body
+	msg := v.message(w, body)
 	try, cancel := context.WithTimeout(ctx, v.cfg.AckTimeout)
 	defer cancel()
 	answer, err := v.srv.nc.RequestMsgWithContext(try, msg)
 	if err != nil {
 		return err
 	}
+	return acknowledged(answer)
+}
+
+// message is an event as the store gets it.
+func (v *Events) message(w waiting, body []byte) *nats.Msg {
+	msg := nats.NewMsg(v.subject(w.event.Subject))
+	// The store knows an id for the length of its window, and answers a
+	// second offer with the sequence of the first.
+	msg.Header["Nats-Msg-Id"] = []string{w.event.ID}
+	msg.Data = body
+	return msg
+}
+
+// acknowledged is nil if an answer says that something is on disk.
+func acknowledged(answer *nats.Msg) error {
 	var ack struct {
 		Seq   uint64 `json:"seq"`
 		Error *struct {
@@ -173,7 +203,7 @@ func (v *Events) find(ctx context.Context, js jetstream.JetStream) (jetstream.St
 		// What happened long ago makes room for what happens now.
 		Discard: jetstream.DiscardOld, MaxAge: time.Duration(v.cfg.Keep), MaxBytes: v.cfg.MaxBytes,
 		MaxMsgs: -1, MaxMsgSize: 2 * maxEvent, Storage: jetstream.FileStorage, Replicas: max(v.cfg.Replicas, 1),
-		Duplicates: min(dedupWindow, time.Duration(v.cfg.Keep)), AllowDirect: true, DenyDelete: true,
+		Duplicates: min(dedupWindow, time.Duration(v.cfg.Keep)), AllowDirect: true, DenyDelete: true, AllowAtomicPublish: true,
 	}
 	st, err := js.Stream(ctx, v.cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -193,9 +223,10 @@ func (v *Events) find(ctx context.Context, js jetstream.JetStream) (jetstream.St
 	if v.cfg.Replicas == 0 {
 		want.Replicas = have.Replicas
 	}
-	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Replicas == want.Replicas {
+	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Replicas == want.Replicas && have.AllowAtomicPublish {
 		return st, nil
 	}
+	have.AllowAtomicPublish = true
 	have.MaxAge, have.MaxBytes, have.Replicas, have.Duplicates = want.MaxAge, want.MaxBytes, want.Replicas, want.Duplicates
 	return js.UpdateStream(ctx, have)
 }
