@@ -55,9 +55,14 @@ func report(err error) int {
 		switch {
 		case p.Refused:
 			code = exitRefused
+		case p.NoQuorum:
+			code = exitNoQuorum
 		case p.Status == 400 || p.Status == 401 || p.Status == 403 || p.Status == 404 || p.Status == 422:
 			code = exitUsage
 		}
+	}
+	if _, ok := errors.AsType[*plan.RefusedError](err); ok {
+		code = exitRefused
 	}
 	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
 		hint = "start a node with `perdure serve`, or name one with --api"

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"github.com/perdure/perdure/internal/client"
 	"github.com/perdure/perdure/internal/config"
 	"github.com/perdure/perdure/internal/node"
-	"github.com/perdure/perdure/internal/plan"
 )
 
 func (c *cli) node() *cobra.Command {
@@ -121,7 +119,7 @@ perdure serve brings it in. Run again after an interruption it goes on.`,
 			}
 			already, err := node.Join(cmd.Context(), f, token)
 			if err != nil {
-				return refusedHere(err)
+				return err
 			}
 			what := "has joined"
 			if already {
@@ -133,15 +131,6 @@ perdure serve brings it in. Run again after an interruption it goes on.`,
 	}
 	cmd.Flags().StringVar(&tokenFile, "join-token", "", "`FILE` with the join token (default: standard input; env PERDURE_JOIN_TOKEN holds the token itself)")
 	return cmd
-}
-
-// refusedHere gives a refusal of this program the code that one of the API has.
-func refusedHere(err error) error {
-	r, ok := errors.AsType[*plan.RefusedError](err)
-	if !ok {
-		return err
-	}
-	return &client.Problem{Detail: r.Found, Hint: r.Hint, Refused: true}
 }
 
 func joinToken(stdin io.Reader, file string) (string, error) {

@@ -22,7 +22,7 @@ var floors = [][]string{
 		"lease", "watch", "route", "check", "advise", "plan", "access", "auditlog",
 	},
 	3: { // duties
-		"group", "proxy", "queue", "site", "vault", "alarm", "rule", "hook", "drill", "consistency", "schedule",
+		"group", "proxy", "queue", "site", "vault", "alarm", "rule", "hook", "drill", "consistency", "schedule", "peers",
 	},
 	4: { // sockets to the outside
 		"control", "jet", "bucket", "notify", "trace", "api/server",

@@ -45,6 +45,8 @@ type Problem struct {
 	Detail  string // one sentence
 	Hint    string // what to do next
 	Refused bool   // a safety rule said no; nothing was changed
+	// NoQuorum says that the nodes have no majority, or too few answer to tell.
+	NoQuorum bool
 }
 
 func (p *Problem) Error() string { return p.Detail }
@@ -119,6 +121,7 @@ func readProblem(resp *http.Response) error {
 		m.Detail = fmt.Sprintf("the API answered %s: %s", resp.Status, strings.TrimSpace(string(b)))
 	}
 	p.Detail, p.Refused = m.Detail, m.Type == "urn:perdure:refused"
+	p.NoQuorum = m.Type == "urn:perdure:no-quorum"
 	for _, e := range m.Errors {
 		if e.Location == "hint" {
 			p.Hint = e.Message

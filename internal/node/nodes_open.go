@@ -85,7 +85,7 @@ func (k *nodes) links() (*jet.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &jet.Cluster{Name: k.known.Cluster, Secret: secret, TLS: mutual, Found: k.known.First && len(k.known.Nodes) == 1}
+	c := &jet.Cluster{Name: k.known.Cluster, Secret: secret, TLS: mutual, Found: len(k.known.Nodes) == 1}
 	for _, p := range k.known.Nodes {
 		c.Peers = append(c.Peers, p.Streams)
 		if p.Name == k.known.Name {

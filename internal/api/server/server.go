@@ -195,6 +195,8 @@ func answer(err error) error {
 	m := &huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: err.Error()}
 	if isRefusal {
 		m.Type = "urn:perdure:refused"
+	} else if errors.Is(err, state.ErrUnavailable) {
+		m.Type = "urn:perdure:no-quorum"
 	}
 	if hint != "" {
 		m.Errors = append(m.Errors, &huma.ErrorDetail{Message: hint, Location: "hint"})
