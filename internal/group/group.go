@@ -313,6 +313,10 @@ func specOf(m topology.Member) api.Member {
 
 // Plans returns the plans that were made, newest first, at most limit.
 func (g *Group) Plans(ctx context.Context, limit int) ([]plan.Plan, error) {
+	cur, _, err := g.current.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
 	entries, err := g.Store.List(ctx, planPrefix)
 	if err != nil {
 		return nil, err
@@ -323,10 +327,20 @@ func (g *Group) Plans(ctx context.Context, limit int) ([]plan.Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, p)
+		out = append(out, neverBegun(p, cur, time.Now()))
 	}
 	slices.SortFunc(out, func(a, b plan.Plan) int { return b.Created.Compare(a.Created) })
 	return out[:min(limit, len(out))], nil
+}
+
+// neverBegun calls a plan by what it is whose node was killed after it wrote the
+// plan and before it made it the current one: nobody will ever carry it out.
+func neverBegun(p plan.Plan, cur current, now time.Time) plan.Plan {
+	if p.State.Over() || p.ID == cur.Plan || p.Done() > 0 || now.Sub(p.Created) < time.Minute {
+		return p
+	}
+	p.State, p.Error, p.Ended = plan.Undone, "it never began: the node that was asked for it was stopped", p.Created
+	return p
 }
 
 // Plan returns one plan.
