@@ -235,6 +235,31 @@ func (r *rig) comeBack(t testing.TB, i int) {
 	r.join(t, i)
 }
 
+// busiest is the member most clients are at work on.
+func (r *rig) busiest() (member, sessions int) {
+	working := map[uint32]string{}
+	for range 50 {
+		for _, s := range r.proxy.Sessions() {
+			if s.State != "idle" && s.Member != "" {
+				working[s.ID] = s.Member
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	for i, m := range r.members {
+		n := 0
+		for _, on := range working {
+			if on == m.Name() {
+				n++
+			}
+		}
+		if n > sessions {
+			member, sessions = i, n
+		}
+	}
+	return member, sessions
+}
+
 // TestFaultsUnderReadWriteLoad is the fault table: each fault is made
 // PERDURE_FAULTS times (default once) under a load that is accounted for;
 // PERDURE_FAULT names the only one to be made.
@@ -245,34 +270,35 @@ func TestFaultsUnderReadWriteLoad(t *testing.T) {
 		times, sessions, idle = n, 32, 200
 	}
 	r := group(t, 3)
-	root := r.members[0].Root(t)
-	exec(t, root, "CREATE TABLE test.soak_rows (id BIGINT PRIMARY KEY, session INT)", "CREATE TABLE test.soak_count (id INT PRIMARY KEY, n BIGINT)")
+	exec(t, r.members[0].Root(t), "CREATE TABLE test.soak_rows (id BIGINT PRIMARY KEY, session INT)", "CREATE TABLE test.soak_count (id INT PRIMARY KEY, n BIGINT)")
 	calm := idlers(t, r, idle)
+	// Each is made on the member v, and the one after it where it takes two.
 	faults := []struct {
 		name   string
 		silent bool // no client may notice
-		make   func()
-		mend   func()
+		make   func(v int)
+		mend   func(v int)
 	}{
-		{"drain", true, func() {
-			if err := r.proxy.Drain("m2"); err != nil {
+		{"drain", true, func(v int) {
+			name := r.members[v].Name()
+			if err := r.proxy.Drain(name); err != nil {
 				t.Fatal(err)
 			}
-			until(t, 15*time.Second, "m2 is empty", func() bool { return r.proxy.Drained("m2") == 0 })
-		}, func() { r.proxy.Undrain("m2") }},
-		{"SIGTERM", false, func() {
-			if err := r.members[1].Stop(t.Context()); err != nil {
+			until(t, 15*time.Second, name+" is empty", func() bool { return r.proxy.Drained(name) == 0 })
+		}, func(v int) { r.proxy.Undrain(r.members[v].Name()) }},
+		{"SIGTERM", false, func(v int) {
+			if err := r.members[v].Stop(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-		}, func() { r.comeBack(t, 1) }},
-		{"SIGSTOP", false, func() { r.signal(t, syscall.SIGSTOP, 1); time.Sleep(4 * time.Second) }, func() { r.signal(t, syscall.SIGCONT, 1) }},
-		{"kill -9", false, func() {
-			if err := r.members[2].Kill(mysqld.StayDown); err != nil {
+		}, func(v int) { r.comeBack(t, v) }},
+		{"SIGSTOP", false, func(v int) { r.signal(t, syscall.SIGSTOP, v); time.Sleep(4 * time.Second) }, func(v int) { r.signal(t, syscall.SIGCONT, v) }},
+		{"kill -9", false, func(v int) {
+			if err := r.members[v].Kill(mysqld.StayDown); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(2 * time.Second)
-		}, func() { r.comeBack(t, 2) }},
-		{"quorum", false, func() { r.signal(t, syscall.SIGSTOP, 1, 2); time.Sleep(4 * time.Second) }, func() { r.signal(t, syscall.SIGCONT, 1, 2) }},
+		}, func(v int) { r.comeBack(t, v) }},
+		{"quorum", false, func(v int) { r.signal(t, syscall.SIGSTOP, v, (v+1)%3); time.Sleep(4 * time.Second) }, func(v int) { r.signal(t, syscall.SIGCONT, v, (v+1)%3) }},
 	}
 	for round := range times {
 		for _, f := range faults {
@@ -281,14 +307,16 @@ func TestFaultsUnderReadWriteLoad(t *testing.T) {
 			}
 			l := startSoak(t, r, sessions)
 			time.Sleep(time.Second)
+			v, sessions := r.busiest()
+			t.Logf("%d %s: on %s, where %d of %d clients are", round, f.name, r.members[v].Name(), sessions, len(l.counts))
 			l.mark.Store(clock())
-			f.make()
+			f.make(v)
 			if f.name != "quorum" {
 				stillWhole(t, f.name, calm)
 			}
-			f.mend()
+			f.mend(v)
 			time.Sleep(time.Second)
-			rolled, unknown := l.judge(t, fmt.Sprintf("%d %s", round, f.name), root)
+			rolled, unknown := l.judge(t, fmt.Sprintf("%d %s", round, f.name), r.members[(v+2)%3].Root(t))
 			if f.silent && rolled+unknown > 0 {
 				t.Errorf("%s: clients saw %d errors", f.name, rolled+unknown)
 			}
