@@ -43,7 +43,7 @@ func (n *Node) tellPause(ctx context.Context) {
 	for {
 		if p, err := n.group.Paused(ctx); err == nil && !p.Since.Equal(since) {
 			if !p.Since.IsZero() && p.Since.After(began.Add(-3*time.Second)) {
-				e := event.New(event.ClusterPaused, "cluster", strings.TrimSpace(p.By+" paused the automation: "+p.Why))
+				e := event.New(event.ClusterPaused, "cluster", strings.TrimSuffix(p.By+" paused the automation: "+p.Why, ": "))
 				e.ID = event.IDOf("paused", n.file.Cluster, p.Since.String())
 				n.publisher().Publish(e.With("who", p.By).With("why", p.Why))
 			}
