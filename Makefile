@@ -143,6 +143,18 @@ SCHEDULES    ?= 100
 SOAK_FAULTS  ?= 300
 SEED         ?=
 
+KILLS ?= 10
+
+.PHONY: soak-nodes
+soak-nodes: mysql ## three nodes: the acting one killed KILLS times, two lost, ways cut (root), events through 50 kills and a full disk (default 10)
+	PERDURE_SOAK=50 $(GO) test ./internal/jet -run 'EveryPromisedEvent' -v -timeout 20m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(KILLS) $(GO) test ./internal/node -run 'TestThreeNodesLose|TestWaysBetweenNodes|TestAFullDiskOfEvents|TestANodeIsReplaced' -parallel 1 -v -timeout 60m
+
+.PHONY: bench-nodes
+bench-nodes: mysql ## what a node costs at rest, and what events cost
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=rest $(GO) test ./internal/node -run TestWhatANodeCosts -v -timeout 10m
+	PERDURE_BENCH=events $(GO) test ./internal/jet -run AHundredEvents -v -timeout 5m
+
 .PHONY: soak-heal
 soak-heal: mysql ## SCHEDULES random schedules of faults, SOAK_FAULTS seconds each, and a judge after each (default 100 of 300; SEED= repeats)
 	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK_HEAL=$(SCHEDULES) PERDURE_SOAK_SECONDS=$(SOAK_FAULTS) PERDURE_SEED=$(SEED) $(GO) test ./internal/node -run 'TestHealingSoak$$' -v -timeout $$(($(SCHEDULES) * ($(SOAK_FAULTS) + 600) + 600))s

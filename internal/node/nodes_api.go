@@ -31,8 +31,9 @@ func (k *nodes) List(ctx context.Context) api.Nodes {
 	s, err := k.n.control.Status(ctx)
 	out.Quorum = err == nil && s.Quorum
 	acts := k.n.lease.Leader().Holder
-	if time.Since(k.n.lease.Leader().Seen) > 10*time.Second {
-		acts = "" // it is not known
+	_, mine := k.n.lease.Term()
+	if time.Since(k.n.lease.Leader().Seen) > 10*time.Second || acts == me && !mine {
+		acts = "" // it is not known, or not any more
 	}
 	var entries []peers.Node
 	if k.managed {

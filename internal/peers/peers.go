@@ -149,6 +149,8 @@ func (b *Book) Leave(ctx context.Context, name string, alive func(string) bool) 
 func mayLeave(l List, name string, alive func(string) bool) error {
 	n, ok := l.Node(name)
 	switch {
+	case len(l.Nodes) == 0:
+		return plan.Refuse("run the command again", "the node has begun a moment ago and is not on the list of nodes yet. Nothing was changed.")
 	case !ok:
 		return plan.Refuse("`perdure node list` lists them", "there is no node %s; the nodes are %s. Nothing was changed.", name, strings.Join(l.Names(), ", "))
 	case n.Leaving:
