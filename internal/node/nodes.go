@@ -51,14 +51,15 @@ type nodes struct {
 	n       *Node
 	managed bool // nodes come and go by command
 	book    *peers.Book
-	known   local
 	path    string
 	files   control.TLS
+	me      peers.Node // as this node's file has it
 	list    atomic.Pointer[peers.List]
 	http    *http.Client
 
-	mu   sync.Mutex
-	seen map[string]sight
+	mu    sync.Mutex
+	known local // its Cluster, Name and First do not change
+	seen  map[string]sight
 }
 
 // sight is how another node was seen last.
@@ -117,8 +118,9 @@ func (n *Node) openNodes(ca *pki.Authority) error {
 		return err
 	}
 	switch {
-	case f.Node.Peer == "" && len(k.known.Nodes) > 1:
-		return &config.Error{Text: "this node is one of " + names(k.known.Nodes) + ", who reach it at its node.peer: set it in perdure.yaml"}
+	case f.Node.Peer == "" && k.known.Name != "":
+		// Streams made meanwhile would be strangers to the others'.
+		return &config.Error{Text: fmt.Sprintf("this node listens for other nodes (it knows %s) at its node.peer: set it in perdure.yaml", names(k.known.Nodes))}
 	case f.Node.Peer == "":
 		return nil
 	case k.known.Removed:
@@ -141,6 +143,7 @@ func (n *Node) openNodes(ca *pki.Authority) error {
 		me.Slot, me.Joined = k.known.Nodes[i].Slot, k.known.Nodes[i].Joined
 		k.known.Nodes[i] = me
 	}
+	k.me = me
 	host, _, _ := net.SplitHostPort(me.Address)
 	streamsHost, _, _ := net.SplitHostPort(me.Streams)
 	k.files.CA = ca.CA()
@@ -177,11 +180,17 @@ func readLocal(path string) (local, error) {
 }
 
 func (k *nodes) save() error {
-	b, err := json.MarshalIndent(k.known, "", "  ")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.known.save(k.path)
+}
+
+func (l local) save(path string) error {
+	b, err := json.MarshalIndent(l, "", "  ")
 	if err != nil {
 		return err
 	}
-	return control.WriteFile(k.path, append(b, '\n'), 0o600)
+	return control.WriteFile(path, append(b, '\n'), 0o600)
 }
 
 // secret is what the streams of all nodes share beside their certificates.
@@ -225,7 +234,9 @@ func (k *nodes) all() []peers.Node {
 	if l := k.list.Load(); len(l.Nodes) > 0 {
 		return l.Nodes
 	}
-	return k.known.Nodes
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.known.Nodes)
 }
 
 const (
@@ -331,6 +342,8 @@ func (k *nodes) follow(ctx context.Context) error {
 			return
 		}
 		k.list.Store(&l)
+		k.mu.Lock()
+		defer k.mu.Unlock()
 		if slices.Equal(l.Nodes, k.known.Nodes) {
 			return
 		}
@@ -338,7 +351,7 @@ func (k *nodes) follow(ctx context.Context) error {
 			return
 		}
 		k.known.Nodes = slices.Clone(l.Nodes)
-		if err := k.save(); err != nil {
+		if err := k.known.save(k.path); err != nil {
 			k.n.log.Warn("the list of nodes cannot be written down", "err", err)
 		}
 	})
@@ -349,7 +362,9 @@ func (k *nodes) run(ctx context.Context) error {
 	err := k.n.control.Run(ctx)
 	me, _ := k.list.Load().Node(k.known.Name)
 	if k.managed && errors.Is(err, control.ErrStopped) && me.Leaving {
+		k.mu.Lock()
 		k.known.Removed = true
+		k.mu.Unlock()
 		return errors.Join(peers.ErrRemoved, k.save())
 	}
 	return err

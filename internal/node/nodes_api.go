@@ -265,7 +265,8 @@ func (k *nodes) Remove(ctx context.Context, name string) error {
 }
 
 // Join lets the node of a file into a cluster, with a join token. The node must
-// not run; afterwards it may. Called again after it succeeded it does nothing.
+// not run; afterwards it may. Called again it asks again, until the node has
+// started; then it does nothing.
 func Join(ctx context.Context, f *config.File, token string) (already bool, err error) {
 	if f.Node.Peer == "" {
 		return false, &config.Error{Text: "node.peer is missing in perdure.yaml: the host:port where the other nodes reach this one"}
@@ -283,11 +284,15 @@ func Join(ctx context.Context, f *config.File, token string) (already bool, err 
 		return false, &config.Error{Text: err.Error()}
 	}
 	if _, err := os.Stat(filepath.Join(f.Node.Data, "control")); err == nil || known.Name != "" {
-		if known.Name == f.Node.Name && known.Cluster == t.Cluster && !known.First && !known.Removed {
+		ours := known.Name == f.Node.Name && known.Cluster == t.Cluster && !known.First && !known.Removed
+		if ours && err == nil {
 			return true, nil
 		}
-		return false, plan.Refuse(fmt.Sprintf("if nothing of that is needed, move %s away and run this again", f.Node.Data),
-			"this node has run by itself, or in another cluster: %s holds a control store. Nothing was changed.", f.Node.Data)
+		if !ours {
+			return false, plan.Refuse(fmt.Sprintf("if nothing of that is needed, move %s away and run this again", f.Node.Data),
+				"this node has run by itself, or in another cluster: %s holds what it kept. Nothing was changed.", f.Node.Data)
+		}
+		// It was let in and has not started: the others may have changed since.
 	}
 	if t.Cluster != f.Cluster {
 		return false, plan.Refuse("set cluster in perdure.yaml, or use another token", "the join token is for cluster %s, and perdure.yaml says %s. Nothing was changed.", t.Cluster, f.Cluster)
@@ -362,9 +367,7 @@ func settleIn(f *config.File, path string, me peers.Node, got api.Joined) error 
 			return err
 		}
 	}
-	l := knownBy(got, me)
-	k := &nodes{known: l, path: path}
-	return k.save()
+	return knownBy(got, me).save(path)
 }
 
 func knownBy(got api.Joined, me peers.Node) local {

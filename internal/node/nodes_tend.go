@@ -52,9 +52,15 @@ func (k *nodes) tend(ctx context.Context) error {
 
 // announce puts this node onto the list, or its new address.
 func (k *nodes) announce(ctx context.Context) error {
-	me := k.known.Nodes[slices.IndexFunc(k.known.Nodes, func(n peers.Node) bool { return n.Name == k.known.Name })]
 	for {
-		err := k.book.Announce(ctx, k.known.Cluster, me, k.known.First)
+		if l, err := k.book.List(ctx); err == nil && len(l.Nodes) == 0 && k.known.First {
+			if s, err := k.n.control.Status(ctx); err == nil && len(s.Nodes) > 1 {
+				k.n.log.Error("the control store has several nodes and they were listed by hand: nodes cannot come and go by command; take node.peer out of perdure.yaml and list them again")
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}
+		}
+		err := k.book.Announce(ctx, k.known.Cluster, k.me, k.known.First)
 		if err == nil || errors.Is(err, peers.ErrRemoved) {
 			return err
 		}

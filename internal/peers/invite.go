@@ -117,12 +117,12 @@ func (b *Book) use(ctx context.Context, secret, node string, now time.Time) (out
 		inv := &all.All[i]
 		out = *inv
 		switch {
-		case inv.UsedBy != "" && inv.UsedBy != node:
+		case inv.UsedBy == node:
+			return errSame // his first answer may have been lost
+		case inv.UsedBy != "":
 			return wrongInvitation("the join token was used already, by the node %s.", inv.UsedBy)
 		case now.After(inv.Expires):
 			return wrongInvitation("the join token expired at %s.", inv.Expires.Format("2006-01-02 15:04:05Z"))
-		case inv.UsedBy == node:
-			return errSame
 		}
 		inv.UsedBy = node
 		return nil
