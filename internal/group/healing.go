@@ -297,6 +297,9 @@ func (h *healer) cureBy(ctx context.Context, c Cluster, v *topology.View, r Reme
 	return nil
 }
 
+// causeAge is how long before a member fell out the reason may have been logged.
+const causeAge = 5 * time.Second
+
 // cause reads what the server that is to be helped says about its trouble.
 func (h *healer) cause(ctx context.Context, v *topology.View, r Remedy) Cause {
 	m, ok := v.Member(r.Member)
@@ -307,7 +310,7 @@ func (h *healer) cause(ctx context.Context, v *topology.View, r Remedy) Cause {
 	if server, err := h.server(Known{Member: specOf(m)}); err == nil {
 		ask, cancel := context.WithTimeout(ctx, lookLimit)
 		defer cancel()
-		if lines, err := server.LoggedErrors(ask, time.Since(m.Since)+logAge); err == nil {
+		if lines, err := server.LoggedErrors(ask, time.Since(m.Since)+causeAge); err == nil {
 			said = append(said, lines)
 		}
 	}

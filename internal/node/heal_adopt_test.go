@@ -12,7 +12,10 @@ func TestAGroupOnMySQLsOwnCommunicationStackIsRefusedWithTheWay(t *testing.T) {
 	t.Parallel()
 	servers := mysqltest.Start(t, 1)
 	s := newSite(t, servers)
-	run(t, servers[0].Root(t),
+	run(t, servers[0].Root(t), "set global read_only = off", "create user by_hand identified by 'Some-1-Password'",
+		"grant replication slave, backup_admin, connection_admin, group_replication_stream on *.* to by_hand",
+		"change replication source to source_user = 'by_hand', source_password = 'Some-1-Password' for channel 'group_replication_recovery'",
+		"set global group_replication_ssl_mode = required", "set global group_replication_recovery_use_ssl = on",
 		"set global group_replication_communication_stack = 'MYSQL'",
 		"set global group_replication_group_name = '5ca1ab1e-0000-4000-8000-000000000002'",
 		"set global group_replication_local_address = '"+servers[0].Address()+"'",

@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"database/sql"
 	"net"
 	"os"
 	"slices"
@@ -203,7 +204,8 @@ func purged(t *testing.T, w *ward) {
 		time.Sleep(time.Second) // clients write what it will miss
 		for _, n := range []string{"m1", "m2"} {
 			db := w.member(n).Root(t)
-			run(t, db, "flush binary logs", "purge binary logs before now()")
+			run(t, db, "flush binary logs")
+			run(t, db, "purge binary logs to '"+newestBinlog(t, db)+"'")
 		}
 	})
 	o := w.operation(t, began, "rejoin")
@@ -214,6 +216,25 @@ func purged(t *testing.T, w *ward) {
 		t.Log(s.Name, s.Member, s.Note)
 	}
 	w.told(t, began, "plan.step-done", "provision m3", "cloned")
+}
+
+func newestBinlog(t *testing.T, db *sql.DB) (name string) {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), "show binary logs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var size, encrypted string
+		if err := rows.Scan(&name, &size, &encrypted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // Somebody starts it by hand, and its account is not what it was.
