@@ -155,7 +155,7 @@ func TestWaysBetweenNodesAreCutInEveryDirection(t *testing.T) {
 		}
 		silent, longest := time.Time{}, time.Duration(0)
 		for began := time.Now(); time.Since(began) < 12*time.Second; time.Sleep(100 * time.Millisecond) {
-			who := h.claims()
+			who := h.claimants()
 			if len(who) > 1 {
 				t.Errorf("%v cut: %v believe to act at once", c, who)
 			}
@@ -195,22 +195,6 @@ func TestWaysBetweenNodesAreCutInEveryDirection(t *testing.T) {
 		l.onEach(t, servers)
 	}
 	h.nothingTwice()
-}
-
-// claims are the nodes that say themselves that they act now.
-func (h *three) claims() (out []string) {
-	for _, s := range h.nodes {
-		all, err := s.Nodes(h.t.Context())
-		if err != nil {
-			continue
-		}
-		for _, n := range all.Nodes {
-			if n.Name == s.name && n.Acts {
-				out = append(out, s.name)
-			}
-		}
-	}
-	return out
 }
 
 // nodesWhole waits until every node sees all nodes as they should be, and one
