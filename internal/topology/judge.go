@@ -55,7 +55,7 @@ func Judge(prev View, now time.Time, want Expect, obs []Observation) View {
 		}
 		v.Members = append(v.Members, m)
 	}
-	if v.Quorum == NoGroup && silentAll(v.Members) {
+	if v.Quorum == NoGroup && (silentAll(v.Members) || lastlyInside(v.Members, now)) {
 		v.Quorum = Unsure
 	}
 	v.Problems = problems(v, main, all)
@@ -246,6 +246,24 @@ func silentAll(ms []Member) bool {
 		}
 	}
 	return len(ms) > 0
+}
+
+// goneAfter is how long a member that was in a group may be silent before its
+// silence counts as the end of that group.
+const goneAfter = 10 * time.Second
+
+// lastlyInside tells whether a member said a moment ago that it is in a group,
+// and says nothing now: the rest of a group can be one busy server.
+func lastlyInside(ms []Member, now time.Time) bool {
+	for _, m := range ms {
+		if m.State != Down || m.Failure == Refused || m.Report == nil || now.Sub(m.Heard) >= goneAfter {
+			continue
+		}
+		if self, in := m.Report.Self(); in && counts(self.State) {
+			return true
+		}
+	}
+	return false
 }
 
 // differs tells whether two Views judge differently; positions and times move

@@ -171,6 +171,21 @@ func TestJudge(t *testing.T) {
 			want:  "ONLINE ONLINE RECOVERING", quorum: HasQuorum, writable: "m1 m2",
 		},
 		{
+			name:  "the only member left is silent for a moment: its group is not gone",
+			world: world{"m1": {lists: "m1", failure: Silent, age: 2 * time.Second}, "m2": {}, "m3": {}},
+			want:  "DOWN OFFLINE OFFLINE", quorum: Unsure,
+		},
+		{
+			name:  "silent for long, it is",
+			world: world{"m1": {lists: "m1", failure: Silent, age: 20 * time.Second}, "m2": {}, "m3": {}},
+			want:  "DOWN OFFLINE OFFLINE", quorum: NoGroup,
+		},
+		{
+			name:  "the only member left was killed: the group is gone at once",
+			world: world{"m1": {lists: "m1", failure: Refused}, "m2": {}, "m3": {}},
+			want:  "DOWN OFFLINE OFFLINE", quorum: NoGroup,
+		},
+		{
 			name:  "a member that was just let in, and has not said so yet, costs nobody the majority",
 			world: world{"m1": {lists: "m1 m2+"}, "m2": {lists: ""}, "m3": {lists: ""}},
 			want:  "ONLINE OFFLINE OFFLINE", quorum: HasQuorum, writable: "m1",
