@@ -91,6 +91,10 @@ func threeNodes(t *testing.T) *jet.Log {
 	return lg
 }
 
+// leftovers is how long the servers get to be done with one measurement before
+// the next.
+const leftovers = 1500 * time.Millisecond
+
 func bench(t *testing.T, p *place, r *rig) {
 	p.do(t, "CREATE TABLE q.row1k (id BIGINT AUTO_INCREMENT PRIMARY KEY, wid BINARY(16) NOT NULL, body VARBINARY(2000) NOT NULL)")
 	body := make([]byte, 1024)
@@ -153,6 +157,9 @@ func bench(t *testing.T, p *place, r *rig) {
 		got := make([][]row, len(ways))
 		for range rounds {
 			for i, w := range ways {
+				// What the last way left to be flushed, and to be applied by the
+				// other members, is not the next one's.
+				time.Sleep(leftovers)
 				x, err := drive(clients, time.Second, w.do)
 				if err != nil {
 					t.Fatal(w.name, err)
@@ -229,6 +236,7 @@ func benchApply(t *testing.T, r *rig, p *place, insert string, body []byte, _ fl
 			}
 			r.submit(w...)
 		}
+		time.Sleep(leftovers)
 		bestDirect := row{}
 		for _, clients := range []int{16, 64, 128} {
 			x, err := drive(clients, time.Second, func(int) error {
@@ -244,6 +252,7 @@ func benchApply(t *testing.T, r *rig, p *place, insert string, body []byte, _ fl
 			}
 		}
 		direct = append(direct, bestDirect)
+		time.Sleep(leftovers)
 		began := time.Now()
 		stop = r.startApplier(0)
 		r.drained(5 * time.Minute)

@@ -89,7 +89,27 @@ func (d *disk) cut() error {
 	if no != 0 {
 		return fmt.Errorf("this kernel does not shut file systems down: %w", no)
 	}
-	return errors.Join(d.unmount(), d.mount())
+	for range 100 {
+		if err := errors.Join(d.unmount(), d.mount()); err != nil {
+			return err
+		}
+		if err = d.works(); err == nil {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return fmt.Errorf("the file system that was cut is still there: somebody's mount name space holds it: %w", err)
+}
+
+// works: a file system that another mount name space still holds is not let go
+// of, and mounting it again gives back the one that was shut down.
+func (d *disk) works() error {
+	name := filepath.Join(d.dir, "probe")
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close(), os.Remove(name))
 }
 
 // fill leaves that many bytes free, and returns how to make room again.
