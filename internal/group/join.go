@@ -92,8 +92,21 @@ func (a *actor) writer(ctx context.Context, v *topology.View) (*mysql.Server, er
 	if len(writable(v)) == 0 {
 		ctx, cancel := context.WithTimeoutCause(ctx, expelLimit, errors.New("no member accepts writes"))
 		defer cancel()
+		ctx, stop := context.WithCancelCause(ctx)
+		defer stop(nil)
 		var err error
-		if v, err = a.watch.Until(ctx, func(v *topology.View) bool { return len(writable(v)) > 0 }); err != nil {
+		lost := time.Time{}
+		if v, err = a.watch.Until(ctx, func(v *topology.View) bool {
+			switch {
+			case v.Quorum != topology.LostQuorum:
+				lost = time.Time{}
+			case lost.IsZero():
+				lost = time.Now()
+			case time.Since(lost) > lostFor: // whoever can help that waits for this plan to end
+				stop(errors.New("the group lost its majority"))
+			}
+			return len(writable(v)) > 0
+		}); err != nil {
 			return nil, fmt.Errorf("wait for a writable member: %w (%s)", err, states(v))
 		}
 	}
