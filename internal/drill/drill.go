@@ -239,12 +239,13 @@ func (d *Drills) strike(ctx context.Context, r *Report, all *sync.WaitGroup) err
 			if err = d.Faults.Freeze(m); err == nil {
 				all.Go(func() { d.later(ctx, frozenFor(r.Kind), m, "thawed", func() error { return d.Faults.Thaw(m) }) })
 			}
-		case Stop:
-			if err = d.Faults.Stop(ctx, m); err == nil {
-				all.Go(func() {
-					d.later(ctx, stopFor, m, "started", func() error { return d.Faults.Start(context.WithoutCancel(ctx), m) })
-				})
-			}
+		case Stop: // it takes a while, and is watched meanwhile
+			all.Go(func() {
+				if err := d.Faults.Stop(ctx, m); err != nil {
+					d.Log.Error("a server could not be stopped", "member", m, "err", err)
+				}
+				d.later(ctx, stopFor, m, "started", func() error { return d.Faults.Start(context.WithoutCancel(ctx), m) })
+			})
 		case Drain: // see drain
 		default:
 			err = d.Faults.Kill(m)
@@ -339,6 +340,13 @@ func (d *Drills) note(r *Report, v *topology.View, begin time.Time) {
 	}
 }
 
+// listed tells whether a member of the group counts on that server.
+func listed(v *topology.View, uuid string) bool {
+	return slices.ContainsFunc(v.In(topology.Online), func(o topology.Member) bool {
+		return slices.ContainsFunc(o.Report.Peers, func(p topology.Peer) bool { return p.UUID == uuid })
+	})
+}
+
 // unreachable tells whether a member of the group says that it cannot reach that
 // one, whatever we see of it.
 func unreachable(v *topology.View, name string) bool {
@@ -409,7 +417,8 @@ func without(v *topology.View, hit []string) bool {
 		return false
 	}
 	for _, name := range hit {
-		if m, _ := v.Member(name); m.State == topology.Suspect || m.State == topology.Unreachable {
+		m, _ := v.Member(name)
+		if in := m.State == topology.Online || m.State == topology.Recovering; !in && listed(v, m.UUID) {
 			return false
 		}
 	}

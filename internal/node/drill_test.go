@@ -73,7 +73,8 @@ func queued(t *testing.T) func(*config.File) {
 func TestDrillsAreRefusedOnAClusterThatIsNotMarked(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
-	text, err := os.ReadFile(s.file(t, "plain"))
+	s.spec["m1"] = api.Member{Name: "m1", Address: fmt.Sprintf("127.0.0.1:%d", freePort(t)), GroupAddress: fmt.Sprintf("127.0.0.1:%d", freePort(t))} // nobody is there
+	text, err := os.ReadFile(s.file(t, "plain", "m1"))
 	if err != nil {
 		t.Fatal(err)
 	}

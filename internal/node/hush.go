@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -134,12 +135,15 @@ func (n *Node) followHush(ctx context.Context) error {
 		if who != h.member {
 			release()
 			release = func() {}
-			if h.member != "" {
-				n.log.Info("clients go on", "member", h.member, "waited", now.Sub(h.since).Round(time.Millisecond))
+			if waited := now.Sub(h.since); h.member != "" {
+				level := slog.LevelDebug // a stall: nobody needs to read of it
+				if waited >= time.Second {
+					level = slog.LevelInfo
+				}
+				n.log.Log(ctx, level, "clients waited while the group got rid of a member", "member", h.member, "waited", waited.Round(time.Millisecond))
 			}
 			if who != "" {
 				release = n.table.Hold()
-				n.log.Info("clients wait while the group gets rid of a member", "member", who)
 			}
 			h.member, h.since = who, now
 		}

@@ -36,7 +36,7 @@ func TestRollingPlansUnderLoadAreNotFelt(t *testing.T) {
 	for round := range rounds {
 		for _, kind := range []string{"restart", "upgrade"} {
 			w.healthy(t, 2*time.Minute)
-			l := startLoad(t, w.rw, 32, 10*time.Millisecond)
+			l := startLoad(t, w.rw, 32, rollingPause)
 			time.Sleep(2 * time.Second) // it is under way
 			before, began := l.rate(time.Second, l.now()), l.now()
 			d.next(kind == "upgrade")
@@ -69,6 +69,11 @@ func TestRollingPlansUnderLoadAreNotFelt(t *testing.T) {
 		}
 	}
 }
+
+// rollingPause is what each of the writers thinks between two writes. Members and
+// writers share two processors: a member that joins would not catch up with
+// writers who take all they get, and the plan waits for it.
+const rollingPause = 100 * time.Millisecond
 
 // depot has two copies of the server's programs, and a link to one of them for
 // each member, as a host has a directory that a package manager replaces.
