@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"database/sql"
+	"errors"
 	"net"
 	"os"
 	"slices"
@@ -99,7 +100,9 @@ func deniesUs(t *testing.T, w *ward) {
 			_ = rows.Scan(&id)
 			ids = append(ids, id)
 		}
-		_ = rows.Close()
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			t.Fatal(err)
+		}
 		for _, id := range ids {
 			_, _ = c.ExecContext(t.Context(), "kill "+id)
 		}
