@@ -207,8 +207,11 @@ func (h *three) nodesWhole(limit time.Duration) time.Duration {
 				continue
 			}
 			all, err := s.Nodes(h.t.Context())
-			if err != nil || all.Level != "ok" {
-				return fmt.Errorf("%s: %v, %+v", s.name, err, all)
+			if err != nil {
+				return err
+			}
+			if all.Level != "ok" {
+				return fmt.Errorf("%s: %+v", s.name, all)
 			}
 		}
 		_, err := h.acting(nil)
