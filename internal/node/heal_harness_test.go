@@ -65,7 +65,7 @@ func nurse(t *testing.T, mishaps []mishap) {
 // of the repair.
 func (w *ward) mended(t *testing.T) {
 	t.Helper()
-	w.healthy(t, 2*time.Minute)
+	w.healthy(t, 4*time.Minute)
 	waitUntil(t, time.Minute, "nothing is asked, no plan runs", func() bool {
 		st, err := w.node.Status(t.Context())
 		return err == nil && st.Asking == "" && st.Running == nil && st.Level == "ok"
