@@ -41,7 +41,7 @@ func TestAFullDiskOfEventsStopsNeitherHealingNorQueries(t *testing.T) {
 	if err != nil || o.State != "done" {
 		t.Fatalf("%v, %s", err, o.Error)
 	}
-	table(t, servers[0])
+	ackedTable(t, servers[0])
 	l := startLoad(t, n.rw, 4, 10*time.Millisecond)
 
 	ballast, err := os.Create(filepath.Join(disk, "ballast"))

@@ -99,7 +99,7 @@ func TestWaysBetweenNodesAreCutInEveryDirection(t *testing.T) {
 	if servers != nil {
 		h.begin()
 		h.whole(30 * time.Second)
-		table(t, servers[0])
+		ackedTable(t, servers[0])
 		for _, n := range h.nodes {
 			loads = append(loads, startLoad(t, n.rw, 2, 10*time.Millisecond))
 		}
