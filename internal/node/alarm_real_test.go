@@ -24,6 +24,7 @@ import (
 	"github.com/perdure/perdure/internal/api"
 	"github.com/perdure/perdure/internal/event"
 	"github.com/perdure/perdure/internal/mysqltest"
+	"github.com/perdure/perdure/internal/topology"
 )
 
 // hurried are the built-in alarms, made quick: the conditions are theirs unless
@@ -211,7 +212,7 @@ func (w *noticed) hardScenes() []scene {
 			provoke: func(t *testing.T) { _ = m2.Freeze(); _ = m3.Freeze() }, repair: func(t *testing.T) {
 				_ = m2.Thaw()
 				_ = m3.Thaw()
-				w.until(t, time.Minute, "all ONLINE", allOnline(3))
+				w.mend(t)
 			},
 		},
 		{name: "a member's applier stands still while others write", wants: []string{"lag/m3 ALARM", "flow-control/m3 ALARM"}, long: true, provoke: func(t *testing.T) {
@@ -238,8 +239,9 @@ func (w *noticed) hardScenes() []scene {
 			w.until(t, time.Minute, "all ONLINE", allOnline(3))
 		}},
 		{name: "a change takes long", wants: []string{"change-stuck ALARM"}, long: true, provoke: func(t *testing.T) {
-			o, err := w.Member(t.Context(), "rebuild", "m3", api.Ask{CloneOver: []string{"m3"}})
-			if err != nil {
+			o, err := w.Member(t.Context(), "stop", "m3", api.Ask{}) // who is in the group is not rebuilt
+			w.done(t, o, err)
+			if o, err = w.Member(t.Context(), "rebuild", "m3", api.Ask{CloneOver: []string{"m3"}}); err != nil {
 				t.Fatal(err)
 			}
 			t.Log(o.Title)
@@ -266,6 +268,33 @@ func (w *noticed) hardScenes() []scene {
 			w.back(t, "m3")
 		}},
 	}
+}
+
+// mend brings the members back that their group threw out: nobody heals here.
+func (w *noticed) mend(t *testing.T) {
+	t.Helper()
+	out := func(v *topology.View) (names []string) {
+		for _, m := range v.Members {
+			if m.State == topology.Offline || m.State == topology.Error {
+				names = append(names, m.Name)
+			}
+		}
+		return names
+	}
+	v := w.until(t, time.Minute, "everybody is in or out", func(v *topology.View) bool {
+		return v.Quorum == topology.HasQuorum && len(v.In(topology.Online))+len(out(v)) == len(v.Members)
+	})
+	for _, name := range out(v) {
+		eventually(t, time.Minute, name+" is back", func() bool {
+			o, err := w.Member(t.Context(), "rejoin", name, api.Ask{})
+			if err != nil {
+				return false // the group still lists it
+			}
+			o, err = w.end(t, o, nil)
+			return err == nil && o.State == "done"
+		})
+	}
+	w.until(t, time.Minute, "all ONLINE", allOnline(3))
 }
 
 // play lets a scene happen, waits for its alarms, repairs, waits for OK.
