@@ -155,8 +155,14 @@ func (d *Drills) tell(r Report) {
 		what string
 		n    int64
 	}{
-		{"detect_ms", r.Detect}, {"notice_ms", r.Notice}, {"decide_ms", r.Decide}, {"act_ms", r.Act}, {"normal_ms", r.Normal},
-		{"writes", r.Writes}, {"failed", r.Failed}, {"longest_pause_ms", r.Pause},
+		{"detect_ms", r.Detect},
+		{"notice_ms", r.Notice},
+		{"decide_ms", r.Decide},
+		{"act_ms", r.Act},
+		{"normal_ms", r.Normal},
+		{"writes", r.Writes},
+		{"failed", r.Failed},
+		{"longest_pause_ms", r.Pause},
 	} {
 		if f.n >= 0 {
 			e = e.With(f.what, strconv.FormatInt(f.n, 10))

@@ -18,7 +18,9 @@ import (
 )
 
 // current measures what the watcher of the moment sees.
-type current struct{ eyes *atomic.Pointer[watch.Watcher] }
+type current struct {
+	eyes *atomic.Pointer[watch.Watcher]
+}
 
 // Describe implements prometheus.Collector.
 func (current) Describe(chan<- *prometheus.Desc) {}

@@ -47,7 +47,7 @@ func TestBrownOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range rounds {
-		for _, kind := range strings.Split(cmp.Or(os.Getenv("PERDURE_FAULT"), "kill,stop"), ",") {
+		for kind := range strings.SplitSeq(cmp.Or(os.Getenv("PERDURE_FAULT"), "kill,stop"), ",") {
 			for _, alone := range []bool{false, true} {
 				if alone && i >= beside {
 					continue

@@ -246,7 +246,7 @@ func (s *soak) quiet() error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("after three minutes status says %s: %s (%v)", st.Level, st.Summary, err)
+			return fmt.Errorf("after three minutes status says %s: %s (%w)", st.Level, st.Summary, err)
 		}
 	}
 }
