@@ -160,7 +160,8 @@ func (a *Audits) List(ctx context.Context) ([]Audit, error) {
 			out = append(out, x)
 		}
 	}
-	slices.SortFunc(out, func(a, b Audit) int { return cmp.Compare(b.ID, a.ID) })
+	// An ID knows only the second.
+	slices.SortFunc(out, func(a, b Audit) int { return cmp.Or(b.Asked.Compare(a.Asked), cmp.Compare(b.ID, a.ID)) })
 	return out, nil
 }
 
