@@ -78,7 +78,8 @@ func (t Token) Reaches(part string) bool {
 
 // Tokens is the document of all tokens of a cluster.
 type Tokens struct {
-	Tokens []Token `json:"tokens"`
+	Tokens  []Token `json:"tokens"`
+	Changes uint64  `json:"changes"` // how often it was changed
 }
 
 // List knows the tokens. It is safe for concurrent use.
@@ -99,9 +100,20 @@ func New(store state.Store, root string) *List {
 // Run follows changes that other nodes make until ctx ends.
 func (l *List) Run(ctx context.Context) error {
 	for t := range l.doc.Watch(ctx) {
-		l.newest.Store(&t)
+		l.learn(t)
 	}
 	return context.Cause(ctx)
+}
+
+// learn takes what is newer than what is known. News of a change may come after
+// a later change was made here, and a token works from the moment it was made.
+func (l *List) learn(t Tokens) {
+	for {
+		known := l.newest.Load()
+		if t.Changes < known.Changes || l.newest.CompareAndSwap(known, &t) {
+			return
+		}
+	}
 }
 
 // Refusals of a token.
@@ -159,12 +171,13 @@ func (l *List) Make(ctx context.Context, t Token) (secret string, err error) {
 			return fmt.Errorf("there is a token called %s already", t.Name)
 		}
 		all.Tokens = append(all.Tokens, t)
+		all.Changes++
 		return nil
 	})
 	if err != nil {
 		return "", err
 	}
-	l.newest.Store(&all) // it works here at once
+	l.learn(all) // it works here at once
 	return secret, nil
 }
 
@@ -176,10 +189,11 @@ func (l *List) Revoke(ctx context.Context, name string) error {
 		if len(all.Tokens) == n {
 			return fmt.Errorf("there is no token called %s", name)
 		}
+		all.Changes++
 		return nil
 	})
 	if err == nil {
-		l.newest.Store(&all)
+		l.learn(all)
 	}
 	return err
 }

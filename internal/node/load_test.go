@@ -226,6 +226,7 @@ func (l *load) onEach(t *testing.T, servers []*mysqltest.Member) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	caughtUp(t, servers)
 	for _, m := range servers {
 		have := map[int64]int{}
 		rows, err := m.Root(t).QueryContext(t.Context(), "SELECT id FROM story.acked")
@@ -257,4 +258,22 @@ func (l *load) onEach(t *testing.T, servers []*mysqltest.Member) {
 		}
 	}
 	t.Logf("%d acknowledged rows, each exactly once on %d members", len(l.acks), len(servers))
+}
+
+// caughtUp waits until every server has what any of them has: a row is
+// acknowledged before the others have applied it.
+func caughtUp(t *testing.T, servers []*mysqltest.Member) {
+	t.Helper()
+	for _, from := range servers {
+		var set string
+		if err := from.Root(t).QueryRowContext(t.Context(), "SELECT @@GLOBAL.gtid_executed").Scan(&set); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range servers {
+			var late bool
+			if err := m.Root(t).QueryRowContext(t.Context(), "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 60)", set).Scan(&late); err != nil || late {
+				t.Fatalf("%s lacks what %s has after 60 s: %v", m.Name(), from.Name(), err)
+			}
+		}
+	}
 }
