@@ -137,8 +137,13 @@ func allDownAgain(t *testing.T, w *ward) {
 
 // Two changes of one table on two members at once, straight to the servers: both
 // succeed, and no member can apply the other's.
+//
+// Clients pause meanwhile: what one of the two members acknowledges after its
+// own change is on that member alone, and ends in the file that is saved of it.
 func poison(t *testing.T, w *ward) {
 	began := time.Now()
+	w.load.idle.Store(true)
+	defer w.load.idle.Store(false)
 	run(t, w.member("m1").App(t), "create table story.poisoned (id int primary key)", "insert into story.poisoned values (1)")
 	time.Sleep(500 * time.Millisecond) // it is there on every member
 	var both sync.WaitGroup
@@ -156,6 +161,7 @@ func poison(t *testing.T, w *ward) {
 	close(gate)
 	both.Wait()
 	w.told(t, began, "member.error")
+	w.load.idle.Store(false)
 	acts := w.told(t, began, "healing.acts")
 	t.Logf("after %.1f s: %s", acts.Time.Sub(began).Seconds(), acts.Text)
 	w.mended(t)
