@@ -37,6 +37,7 @@ func TestNineMembersInsertAtOnceWithoutACollision(t *testing.T) {
 		t.Errorf("nine members take %d MB", mb)
 	}
 	run(t, servers[0].App(t), "create database story", "create table story.counted (id bigint unsigned not null auto_increment primary key, member varchar(8) not null)")
+	caughtUp(t, servers)
 
 	const each, sessions = 60, 2
 	var collided, failed, acked atomic.Int64
