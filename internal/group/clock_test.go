@@ -89,3 +89,54 @@ func TestAClockThatJumpsMakesNobodySuspect(t *testing.T) {
 		}
 	}
 }
+
+// Whether a server was restarted is told by its uptime and the node's monotonic
+// clock: a wall clock that jumps in between makes no restart, and hides none.
+func TestAServerWasRestartedWhateverTheClockSays(t *testing.T) {
+	t.Parallel()
+	was := life{uptime: 100 * time.Second, at: time.Now()}
+	for _, c := range []struct {
+		name   string
+		after  time.Duration // since it was asked
+		uptime time.Duration
+		want   bool
+	}{
+		{"it goes on", 5 * time.Second, 105 * time.Second, false},
+		{"it goes on, and its answer was on its way for a moment", 5 * time.Second, 103 * time.Second, false},
+		{"heard before it was asked to restart", -time.Second, 100 * time.Second, false},
+		{"restarted at once", 5 * time.Second, 2 * time.Second, true},
+		{"restarted, and looked at only when it is older than it was", 250 * time.Second, 240 * time.Second, true},
+		{"an old server, seen late", time.Hour, time.Hour + 100*time.Second, false},
+	} {
+		for _, by := range []time.Duration{0, time.Hour, -time.Hour} {
+			x := seen("m1", topology.Offline, "", "")
+			x.Report.Uptime = c.uptime
+			x.Heard = jumped(t, was.at.Add(c.after), by)
+			if got := was.restarted(x); got != c.want {
+				t.Errorf("%s, and the clock jumps by %s: restarted %v", c.name, by, got)
+			}
+		}
+	}
+	if was.restarted(seen("m1", topology.Down, "", "")) {
+		t.Error("a server that is down was not restarted yet")
+	}
+}
+
+// What another node noted about a server is of use, though its clock is not.
+func TestALifeIsReadFromTheJournal(t *testing.T) {
+	t.Parallel()
+	was, err := livedUntil(map[string]string{"uptime": "1m40s"})
+	if err != nil || was.uptime != 100*time.Second {
+		t.Fatal(was, err)
+	}
+	for uptime, want := range map[time.Duration]bool{99 * time.Second: true, 100 * time.Second: false, 500 * time.Second: false} {
+		x := seen("m1", topology.Offline, "", "")
+		x.Report.Uptime, x.Heard = uptime, time.Now()
+		if got := was.restarted(x); got != want {
+			t.Errorf("%s old: restarted %v", uptime, got)
+		}
+	}
+	if _, err := livedUntil(map[string]string{"version": "9.7.4"}); err == nil {
+		t.Error("a journal without it was believed")
+	}
+}

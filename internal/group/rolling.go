@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -172,12 +171,19 @@ func (a *actor) handoverMember(ctx context.Context, m Known, s *plan.Step, j pla
 		if x.Report == nil || x.Failure != topology.Answers {
 			return fmt.Errorf("%s does not answer before it is restarted: %s", m.Name, x.Why)
 		}
-		s.Before = map[string]string{"version": x.Report.Version, "started": strconv.FormatInt(time.Now().Add(-x.Report.Uptime).Unix(), 10)}
+		s.Before = map[string]string{"version": x.Report.Version, "uptime": x.Report.Uptime.String()}
 		if err := j.Save(); err != nil {
 			return err
 		}
 	}
-	if !restarted(x, s.Before["started"]) {
+	was, err := livedUntil(s.Before)
+	if err != nil {
+		return err
+	}
+	if !was.restarted(x) {
+		if x.Report != nil {
+			was = life{uptime: x.Report.Uptime, at: x.Heard}
+		}
 		if err := a.trusted(ctx); err != nil {
 			return err
 		}
@@ -189,7 +195,7 @@ func (a *actor) handoverMember(ctx context.Context, m Known, s *plan.Step, j pla
 	defer cancel()
 	v, err = a.watch.Until(limited, func(v *topology.View) bool {
 		x, _ := v.Member(m.Name)
-		return x.State == topology.Offline && x.Failure == topology.Answers && restarted(x, s.Before["started"])
+		return x.State == topology.Offline && x.Failure == topology.Answers && was.restarted(x)
 	})
 	if err != nil {
 		return fmt.Errorf("%s after its restart: %w", m.Name, err)
@@ -219,11 +225,36 @@ func (a *actor) restart(ctx context.Context, m Known, j plan.Journal) error {
 	return nil
 }
 
-// restarted tells whether the server's process began after that moment. Uptime
-// counts whole seconds.
-func restarted(x topology.Member, since string) bool {
-	before, err := strconv.ParseInt(since, 10, 64)
-	return err == nil && x.Report != nil && x.Heard.Add(-x.Report.Uptime).Unix() > before+1
+// life is how long a server's process had lived, at least, at a moment of this
+// node's own monotonic clock.
+type life struct {
+	uptime time.Duration
+	at     time.Time
+}
+
+// livedUntil reads it from the journal. Another node may have written it, so that
+// its moment says nothing here; but the same process is no younger now.
+func livedUntil(before map[string]string) (life, error) {
+	up, err := time.ParseDuration(before["uptime"])
+	if err != nil {
+		return life{}, fmt.Errorf("the journal does not say how long the server had run: %w", err)
+	}
+	return life{uptime: up, at: time.Now()}, nil
+}
+
+// uptimeSlack is what two uptimes, in whole seconds each, and the ways of two
+// answers may make of no difference.
+const uptimeSlack = 3 * time.Second
+
+// restarted tells whether the server began anew since: whether it is younger than
+// a process that was there before would be. Wall clocks are not asked, as somebody
+// may have set them meanwhile.
+func (l life) restarted(x topology.Member) bool {
+	if x.Report == nil {
+		return false
+	}
+	elapsed := max(x.Heard.Sub(l.at)-uptimeSlack, 0)
+	return x.Report.Uptime < l.uptime+elapsed
 }
 
 // sameOrNewer stops a plan whose server came back as something else than was
