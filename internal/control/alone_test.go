@@ -19,7 +19,7 @@ func TestANodeAloneOpensNoPortAndHidesItsFiles(t *testing.T) {
 	t.Parallel()
 	cfg := alone(t)
 	c := open(t, cfg)
-	if n := len(c.etcd.Peers) + len(c.etcd.Clients); n != 0 {
+	if n := len(c.now.etcd.Peers) + len(c.now.etcd.Clients); n != 0 {
 		t.Errorf("%d listeners are open", n)
 	}
 	for _, dir := range []string{cfg.Dir, cfg.Dir + "/etcd", cfg.Dir + "/etcd/member"} {
@@ -146,7 +146,7 @@ func TestAWatchSurvivesThatItsChangesWereForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	last = put("w/b", 0)
-	if _, err := c.client.Compact(t.Context(), int64(last), clientv3.WithCompactPhysical()); err != nil {
+	if _, err := c.now.client.Compact(t.Context(), int64(last), clientv3.WithCompactPhysical()); err != nil {
 		t.Fatal(err)
 	}
 	c.follow(within(t, 5*time.Second), &w, "w/", at)
@@ -180,7 +180,7 @@ func TestAFullStoreSaysSoAndRunMakesRoom(t *testing.T) {
 		t.Fatalf("with a quota of 16 MiB the store took 32 MiB: %v", err)
 	}
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if err := c.makeRoom(t.Context()); err != nil {
+		if err := c.makeRoom(t.Context(), c.now); err != nil {
 			t.Fatal(err)
 		}
 		if err = write(1); err == nil {

@@ -57,6 +57,10 @@ type Config struct {
 	// Quota is how many bytes the embedded store may take on disk. Default
 	// 256 MiB; documents are plans and settings, not data.
 	Quota int64
+	// Reserve is how many bytes of disk are kept for the embedded store where
+	// they can be, and given up when the disk is nearly full. Default 64 MiB, -1
+	// for none: then a full disk ends the process.
+	Reserve int64
 	// Sync is when a change counts as written. Default ToDisk.
 	Sync Sync
 }
@@ -113,6 +117,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	c.Quota = cmp.Or(c.Quota, 256<<20)
+	c.Reserve = cmp.Or(c.Reserve, 64<<20)
 	if c.Listen == "" {
 		if i := c.self(); i >= 0 {
 			c.Listen = c.Peers[i].Address

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -12,24 +13,23 @@ import (
 )
 
 // start runs etcd inside this process. It does not wait for its cluster.
-func (c *Control) start() error {
+func (c *Control) start() (*engine, error) {
+	r := newEngine()
 	var err error
-	if c.lock, err = lockDir(c.cfg.Dir); err != nil {
-		return err
+	if r.etcd, err = embed.StartEtcd(c.settings(r.ending)); err != nil {
+		return nil, fmt.Errorf("start the embedded store in %s: %w", c.cfg.Dir, err)
 	}
-	if c.etcd, err = embed.StartEtcd(c.settings()); err != nil {
-		return fmt.Errorf("start the embedded store in %s: %w", c.cfg.Dir, err)
-	}
-	c.client = v3client.New(c.etcd.Server)
-	return nil
+	r.client = v3client.New(r.etcd.Server)
+	return r, nil
 }
 
-// settings are ours where they differ from etcd's own.
-func (c *Control) settings() *embed.Config {
+// settings are ours where they differ from etcd's own. When ending is over, what
+// etcd says about its own end is not passed on.
+func (c *Control) settings(ending context.Context) *embed.Config {
 	e := embed.NewConfig()
 	e.Name = c.cfg.Name
 	e.Dir = filepath.Join(c.cfg.Dir, "etcd")
-	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZap(c.closing, c.log))
+	e.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZap(ending, c.log))
 	e.InitialClusterToken = c.cfg.Cluster
 	if c.cfg.Start == Join {
 		e.ClusterState = embed.ClusterStateFlagExisting

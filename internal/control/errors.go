@@ -10,6 +10,10 @@ import (
 	"github.com/perdure/perdure/internal/state"
 )
 
+// ErrFull says that the disk of the embedded store is full: this node takes no
+// part until there is room, and then goes on by itself.
+var ErrFull = errors.New("the disk of this node is full; the control store goes on by itself when there is room")
+
 var (
 	errClosed    = errors.New("it was closed")
 	errUnsettled = errors.New("refused, because not all other nodes have been up for five seconds; nothing was changed")

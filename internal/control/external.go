@@ -11,17 +11,18 @@ import (
 )
 
 // dial prepares to reach an external etcd; the first call connects.
-func (c *Control) dial() error {
+func (c *Control) dial() (*engine, error) {
 	tlsConfig, err := c.cfg.TLS.client()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.client, err = clientv3.New(clientv3.Config{
+	r := newEngine()
+	r.client, err = clientv3.New(clientv3.Config{
 		Endpoints: c.cfg.Endpoints,
 		TLS:       tlsConfig,
 		Username:  c.cfg.Username,
 		Password:  c.cfg.Password,
-		Logger:    newZap(c.closing, c.log),
+		Logger:    newZap(r.ending, c.log),
 		// A server that is gone without a word is noticed within four seconds,
 		// and the next call goes to another.
 		DialTimeout:          2 * time.Second,
@@ -30,9 +31,9 @@ func (c *Control) dial() error {
 		PermitWithoutStream:  true,
 	})
 	if err != nil {
-		return fmt.Errorf("connect to %s: %w", c.who(), err)
+		return nil, fmt.Errorf("connect to %s: %w", c.who(), err)
 	}
-	return nil
+	return r, nil
 }
 
 // client returns nil if no file is named: a connection without TLS.

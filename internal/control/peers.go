@@ -23,12 +23,12 @@ type Node struct {
 
 // Nodes lists the nodes of the store.
 func (c *Control) Nodes(ctx context.Context) ([]Node, error) {
-	ctx, done, err := c.begin(ctx)
+	ctx, r, done, err := c.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	list, err := c.client.MemberList(ctx)
+	list, err := r.client.MemberList(ctx)
 	if err != nil {
 		return nil, translate(ctx, err)
 	}
@@ -42,8 +42,8 @@ func (c *Control) AddPeer(ctx context.Context, p Peer) error {
 	if err := c.embeddedOnly(); err != nil {
 		return err
 	}
-	return c.reconfigure(ctx, "add peer "+p.Name+" at "+p.Address, func(ctx context.Context) error {
-		_, err := c.client.MemberAddAsLearner(ctx, []string{peerURL(p.Address)})
+	return c.reconfigure(ctx, "add peer "+p.Name+" at "+p.Address, func(ctx context.Context, r *engine) error {
+		_, err := r.client.MemberAddAsLearner(ctx, []string{peerURL(p.Address)})
 		return err
 	})
 }
@@ -62,8 +62,8 @@ func (c *Control) RemovePeer(ctx context.Context, name string) error {
 	if i < 0 {
 		return fmt.Errorf("remove peer %s: there is no such node", name)
 	}
-	return c.reconfigure(ctx, "remove peer "+name, func(ctx context.Context) error {
-		_, err := c.client.MemberRemove(ctx, all[i].ID)
+	return c.reconfigure(ctx, "remove peer "+name, func(ctx context.Context, r *engine) error {
+		_, err := r.client.MemberRemove(ctx, all[i].ID)
 		return err
 	})
 }
@@ -71,11 +71,15 @@ func (c *Control) RemovePeer(ctx context.Context, name string) error {
 // moved tells the store this node's address if the configuration has a new
 // one: it was alone until now, or has changed its host.
 func (c *Control) moved(ctx context.Context) error {
+	r := c.current()
+	if r == nil {
+		return unavailable(ErrFull)
+	}
 	all, err := c.Nodes(ctx)
 	if err != nil {
 		return err
 	}
-	id, address := uint64(c.etcd.Server.MemberID()), c.cfg.address()
+	id, address := uint64(r.etcd.Server.MemberID()), c.cfg.address()
 	if address == solitary {
 		address = ""
 	}
@@ -83,14 +87,14 @@ func (c *Control) moved(ctx context.Context) error {
 	if i < 0 || all[i].Address == address {
 		return nil
 	}
-	return c.reconfigure(ctx, "move this node to "+address, func(ctx context.Context) error {
-		_, err := c.client.MemberUpdate(ctx, id, []string{peerURL(c.cfg.address())})
+	return c.reconfigure(ctx, "move this node to "+address, func(ctx context.Context, r *engine) error {
+		_, err := r.client.MemberUpdate(ctx, id, []string{peerURL(c.cfg.address())})
 		return err
 	})
 }
 
 func (c *Control) embeddedOnly() error {
-	if c.etcd == nil {
+	if len(c.cfg.Endpoints) > 0 {
 		return fmt.Errorf("the nodes of the external store %s are its operator's", c.who())
 	}
 	return nil
@@ -99,7 +103,7 @@ func (c *Control) embeddedOnly() error {
 // reconfigure makes one change to the list of nodes. etcd refuses while a node
 // is down or has been up for less than five seconds; we ask again for as long
 // as Config.OpenLimit.
-func (c *Control) reconfigure(ctx context.Context, what string, do func(context.Context) error) error {
+func (c *Control) reconfigure(ctx context.Context, what string, do func(context.Context, *engine) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.OpenLimit)
 	defer cancel()
 	for {
@@ -119,13 +123,13 @@ func (c *Control) reconfigure(ctx context.Context, what string, do func(context.
 	}
 }
 
-func (c *Control) once(ctx context.Context, do func(context.Context) error) error {
-	ctx, done, err := c.begin(ctx)
+func (c *Control) once(ctx context.Context, do func(context.Context, *engine) error) error {
+	ctx, r, done, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	err = do(ctx)
+	err = do(ctx, r)
 	if unsettled(err) {
 		return errUnsettled
 	}

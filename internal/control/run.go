@@ -14,15 +14,24 @@ import (
 // this one, or its files cannot be written.
 var ErrStopped = errors.New("the embedded control store stopped by itself")
 
-// lookAfter is how often Run looks. What it finds is never urgent.
-const lookAfter = 2 * time.Second
+// lookAfter is how often Run looks. What it finds is never urgent, but for a disk
+// that fills up.
+const (
+	lookAfter = 2 * time.Second
+	roomAfter = 200 * time.Millisecond
+)
 
 // Run looks after the embedded store until ctx ends: it gives nodes that have
-// caught up their vote and makes room on disk. The store answers without it.
+// caught up their vote, makes room in its files, and lays the store by while the
+// disk is full. The store answers without it.
 func (c *Control) Run(ctx context.Context) error {
-	tick := time.NewTicker(lookAfter)
-	defer tick.Stop()
-	settled := false
+	look, room := time.NewTicker(lookAfter), time.NewTicker(roomAfter)
+	defer look.Stop()
+	defer room.Stop()
+	if c.room == nil {
+		room.Stop()
+	}
+	var settled *engine
 	for {
 		select {
 		case <-ctx.Done():
@@ -34,24 +43,30 @@ func (c *Control) Run(ctx context.Context) error {
 				return errClosed
 			}
 			return ErrStopped
-		case <-tick.C:
+		case <-room.C:
+			if err := c.keepRoom(); err != nil && c.closing.Err() == nil {
+				return err
+			}
+			continue
+		case <-look.C:
 		}
-		if c.etcd == nil {
+		r := c.current()
+		if r == nil || r.etcd == nil {
 			continue
 		}
-		if !settled { // Ready may never have been called, or have given up
-			settled = c.settle(ctx)
+		if settled != r && c.settle(ctx, r) { // Ready may never have been called, or have given up
+			settled = r
 		}
-		c.promote(ctx)
-		if err := c.makeRoom(ctx); err != nil && ctx.Err() == nil {
+		c.promote(ctx, r)
+		if err := c.makeRoom(ctx, r); err != nil && ctx.Err() == nil {
 			c.log.WarnContext(ctx, "the control store is short of room", "err", err)
 		}
 	}
 }
 
 // settle tells the others where this node is, once they answer.
-func (c *Control) settle(ctx context.Context) bool {
-	if c.etcd.Server.Leader() == 0 {
+func (c *Control) settle(ctx context.Context, r *engine) bool {
+	if r.etcd.Server.Leader() == 0 {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallLimit)
@@ -61,19 +76,19 @@ func (c *Control) settle(ctx context.Context) bool {
 
 // promote gives a vote to a node that has caught up. Only the leader knows
 // which have; the others would be refused.
-func (c *Control) promote(ctx context.Context) {
-	if c.etcd.Server.Leader() != c.etcd.Server.MemberID() {
+func (c *Control) promote(ctx context.Context, r *engine) {
+	if r.etcd.Server.Leader() != r.etcd.Server.MemberID() {
 		return
 	}
-	for _, m := range c.etcd.Server.Cluster().Members() {
+	for _, m := range r.etcd.Server.Cluster().Members() {
 		if !m.IsLearner {
 			continue
 		}
-		ctx, done, err := c.begin(ctx)
+		ctx, r, done, err := c.begin(ctx)
 		if err != nil {
 			return
 		}
-		if _, err = c.client.MemberPromote(ctx, uint64(m.ID)); err == nil {
+		if _, err = r.client.MemberPromote(ctx, uint64(m.ID)); err == nil {
 			c.log.InfoContext(ctx, "a node of the control store has caught up and votes", "node", m.Name)
 		}
 		done() // refused: not in step yet, asked again at the next look
@@ -83,20 +98,20 @@ func (c *Control) promote(ctx context.Context) {
 // makeRoom forgets old states when half of the quota is used. Without it a
 // burst of large documents would fill the quota between two of etcd's own
 // rounds, and then etcd refuses every change until a human comes.
-func (c *Control) makeRoom(ctx context.Context) error {
-	files := c.etcd.Server.Backend()
-	full := c.full()
+func (c *Control) makeRoom(ctx context.Context, r *engine) error {
+	files := r.etcd.Server.Backend()
+	full := r.full()
 	if !full && files.Size() < c.cfg.Quota/2 {
 		return nil
 	}
-	ctx, done, err := c.begin(ctx)
+	ctx, _, done, err := c.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
 
 	// A watch that is later than this begins again; it loses nothing.
-	_, err = c.client.Compact(ctx, c.etcd.Server.KV().Rev(), clientv3.WithCompactPhysical())
+	_, err = r.client.Compact(ctx, r.etcd.Server.KV().Rev(), clientv3.WithCompactPhysical())
 	if err != nil && !compacted(err) {
 		return fmt.Errorf("forget old states: %w", translate(ctx, err))
 	}
@@ -104,7 +119,7 @@ func (c *Control) makeRoom(ctx context.Context) error {
 	// none: then the files are written anew to know.
 	if full || files.SizeInUse() < files.Size()/2 {
 		before := files.Size()
-		if err := c.etcd.Server.Defragment(); err != nil {
+		if err := r.etcd.Server.Defragment(); err != nil {
 			return fmt.Errorf("shrink the files: %w", err)
 		}
 		c.log.InfoContext(ctx, "shrank the files of the control store", "from", before, "to", files.Size())
@@ -115,16 +130,16 @@ func (c *Control) makeRoom(ctx context.Context) error {
 	if files.SizeInUse() > c.cfg.Quota*3/4 {
 		return fmt.Errorf("documents fill %d of %d bytes, and nothing can be written: raise the quota", files.SizeInUse(), c.cfg.Quota)
 	}
-	_, err = c.client.AlarmDisarm(ctx, &clientv3.AlarmMember{
-		MemberID: uint64(c.etcd.Server.MemberID()), Alarm: etcdserverpb.AlarmType_NOSPACE,
+	_, err = r.client.AlarmDisarm(ctx, &clientv3.AlarmMember{
+		MemberID: uint64(r.etcd.Server.MemberID()), Alarm: etcdserverpb.AlarmType_NOSPACE,
 	})
 	return translate(ctx, err)
 }
 
 // full reports whether etcd refuses changes because this node is full.
-func (c *Control) full() bool {
-	for _, a := range c.etcd.Server.Alarms() {
-		if a.Alarm == etcdserverpb.AlarmType_NOSPACE && a.MemberID == uint64(c.etcd.Server.MemberID()) {
+func (r *engine) full() bool {
+	for _, a := range r.etcd.Server.Alarms() {
+		if a.Alarm == etcdserverpb.AlarmType_NOSPACE && a.MemberID == uint64(r.etcd.Server.MemberID()) {
 			return true
 		}
 	}

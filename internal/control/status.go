@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -16,6 +17,8 @@ type Status struct {
 	// none. It need not hold any lease.
 	Leader string
 	Nodes  []Node
+	// Full says that this node takes no part, because its disk is full.
+	Full bool
 	// Bytes on disk, of Quota; 0 if the store is external.
 	Bytes, Quota int64
 }
@@ -23,23 +26,26 @@ type Status struct {
 // Status asks no other node if the store is embedded, so it is cheap and
 // answers during an outage too.
 func (c *Control) Status(ctx context.Context) (Status, error) {
-	if c.etcd == nil {
+	if len(c.cfg.Endpoints) > 0 {
 		return c.externalStatus(ctx)
 	}
-	_, done, err := c.begin(ctx)
+	_, r, done, err := c.begin(ctx)
+	if errors.Is(err, ErrFull) {
+		return Status{Full: true}, nil
+	}
 	if err != nil {
 		return Status{}, err
 	}
 	defer done()
-	s := Status{Bytes: c.etcd.Server.Backend().Size(), Quota: c.cfg.Quota}
+	s := Status{Bytes: r.etcd.Server.Backend().Size(), Quota: c.cfg.Quota}
 	var members []*etcdserverpb.Member
-	for _, m := range c.etcd.Server.Cluster().Members() {
+	for _, m := range r.etcd.Server.Cluster().Members() {
 		members = append(members, &etcdserverpb.Member{
 			ID: uint64(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, IsLearner: m.IsLearner,
 		})
 	}
 	s.Nodes = nodes(members)
-	s.led(uint64(c.etcd.Server.Leader()))
+	s.led(uint64(r.etcd.Server.Leader()))
 	return s, nil
 }
 
@@ -49,14 +55,14 @@ func (c *Control) externalStatus(ctx context.Context) (Status, error) {
 	if s.Nodes, err = c.Nodes(ctx); err != nil {
 		return s, err
 	}
-	ctx, done, err := c.begin(ctx)
+	ctx, r, done, err := c.begin(ctx)
 	if err != nil {
 		return s, err
 	}
 	defer done()
 	var last error
 	for _, e := range c.cfg.Endpoints {
-		answer, err := c.client.Status(ctx, e)
+		answer, err := r.client.Status(ctx, e)
 		if err != nil {
 			last = err
 			continue

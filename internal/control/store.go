@@ -14,12 +14,12 @@ var _ state.Store = (*Control)(nil)
 
 // Get implements state.Store.
 func (c *Control) Get(ctx context.Context, key string) (state.Entry, error) {
-	ctx, done, err := c.begin(ctx)
+	ctx, r, done, err := c.begin(ctx)
 	if err != nil {
 		return state.Entry{}, err
 	}
 	defer done()
-	got, err := c.client.Get(ctx, c.cfg.Prefix+key)
+	got, err := r.client.Get(ctx, c.cfg.Prefix+key)
 	if err != nil || len(got.Kvs) == 0 {
 		return state.Entry{}, translate(ctx, err)
 	}
@@ -35,12 +35,12 @@ func (c *Control) List(ctx context.Context, prefix string) ([]state.Entry, error
 // list also returns the revision of the store as a whole, from which a watch
 // may go on without a gap.
 func (c *Control) list(ctx context.Context, prefix string) ([]state.Entry, int64, error) {
-	ctx, done, err := c.begin(ctx)
+	ctx, r, done, err := c.begin(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer done()
-	got, err := c.client.Get(ctx, c.cfg.Prefix+prefix, clientv3.WithPrefix()) // in order of keys
+	got, err := r.client.Get(ctx, c.cfg.Prefix+prefix, clientv3.WithPrefix()) // in order of keys
 	if err != nil {
 		return nil, 0, translate(ctx, err)
 	}
@@ -72,7 +72,7 @@ func (c *Control) change(ctx context.Context, key string, expected state.Revisio
 	if fence != (state.Fence{}) && fence.Epoch <= 0 {
 		return 0, state.ErrStale // etcd would take 0 to mean that nobody leads
 	}
-	ctx, done, err := c.begin(ctx)
+	ctx, r, done, err := c.begin(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -85,7 +85,7 @@ func (c *Control) change(ctx context.Context, key string, expected state.Revisio
 		conditions = append(conditions, clientv3.Compare(clientv3.CreateRevision(lease), "=", fence.Epoch))
 		why = append(why, clientv3.OpGet(lease, clientv3.WithKeysOnly()))
 	}
-	made, err := c.client.Txn(ctx).If(conditions...).Then(op).Else(why...).Commit()
+	made, err := r.client.Txn(ctx).If(conditions...).Then(op).Else(why...).Commit()
 	switch {
 	case err != nil:
 		return 0, translate(ctx, err)

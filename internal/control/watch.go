@@ -51,7 +51,12 @@ func (c *Control) follow(ctx context.Context, w *watching, prefix string, at int
 	ctx = metadata.AppendToOutgoingContext(ctx, "perdure-watch", strconv.FormatUint(c.watches.Add(1), 10))
 	// Through a socket, a server that lost its leader must break the stream, so
 	// that we turn to another one.
-	stream := c.client.Watch(clientv3.WithRequireLeader(ctx), c.cfg.Prefix+prefix,
+	r := c.current()
+	if r == nil {
+		return
+	}
+	defer context.AfterFunc(r.ending, cancel)()
+	stream := r.client.Watch(clientv3.WithRequireLeader(ctx), c.cfg.Prefix+prefix,
 		clientv3.WithPrefix(), clientv3.WithRev(at+1))
 	for r := range stream {
 		if r.Err() != nil {
