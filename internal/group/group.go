@@ -157,7 +157,7 @@ func (g *Group) lead(ctx context.Context, fence state.Fence) error {
 	// The View changes without a change of judgement too, and patience runs out.
 	retry := time.NewTicker(500 * time.Millisecond)
 	defer retry.Stop()
-	h := &healer{Group: g, fence: fence, tried: history{}, pulses: map[string]pulse{}, gaveUp: map[string]bool{}}
+	h := &healer{Group: g, fence: fence, tried: history{}, pulses: map[string]pulse{}, gaveUp: map[string]bool{}, period: map[string]int{}}
 	for {
 		if err := g.carryOut(ctx, fence); err != nil {
 			if ctx.Err() != nil || errors.Is(err, state.ErrStale) {

@@ -83,6 +83,14 @@ func (p *patient) quorum(q topology.Quorum) *patient { p.v.Quorum = q; return p 
 
 func noListener(m *topology.Member) { m.Failure = topology.Refused }
 
+func says(seconds int) func(*topology.Member) {
+	return func(m *topology.Member) { m.Report.StatsPeriod = seconds }
+}
+
+func unheard(d time.Duration) func(*topology.Member) {
+	return func(m *topology.Member) { m.Heard = m.Heard.Add(-d) }
+}
+
 func silentFor(d time.Duration) func(*topology.Member) {
 	return func(m *topology.Member) { m.Failure, m.Heard = topology.Silent, m.Heard.Add(-d) }
 }
@@ -178,6 +186,14 @@ func TestHeal(t *testing.T) {
 		{name: "majority lost, one restarted and writable: a human", p: whole().quorum(topology.LostQuorum).
 			is("m2", topology.Offline, 4*time.Second, func(m *topology.Member) { m.Report.SuperReadOnly = false }).is("m3", topology.Unreachable, 4*time.Second, noListener).
 			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE"), do: Ask},
+		{name: "majority lost, and the rest still talks about its load: quiet", p: whole().quorum(topology.LostQuorum).
+			is("m1", topology.Online, time.Hour, says(1)).is("m2", topology.Suspect, 0, noListener).is("m3", topology.Suspect, 0, noListener), do: Quiet},
+		{name: "made quiet, and not noticed by the group yet: wait", p: whole().quorum(topology.LostQuorum).
+			is("m1", topology.Online, time.Hour, says(quietPeriod)).is("m2", topology.Suspect, 0, noListener).is("m3", topology.Suspect, 0, noListener)},
+		{name: "the majority is there and a member was made quiet: talk again", p: whole().is("m1", topology.Online, time.Hour, says(quietPeriod)), do: Talk},
+		{name: "majority lost, nobody listens for long, noticed just now: go on without it", p: whole().quorum(topology.LostQuorum).
+			is("m2", topology.Unreachable, 0, noListener, unheard(5*time.Second)).is("m3", topology.Unreachable, 0, noListener, unheard(5*time.Second)).
+			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE"), do: Force},
 		{name: "majority silent is no proof: a human", p: whole().quorum(topology.LostQuorum).
 			is("m2", topology.Unreachable, time.Minute, silentFor(time.Minute)).is("m3", topology.Unreachable, time.Minute, noListener).
 			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE"), do: Ask},

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,6 +78,7 @@ type healer struct {
 	pulses  map[string]pulse
 	askedAt time.Time       // when the question was last written
 	gaveUp  map[string]bool // members seen in ERROR: they may be left with offline_mode
+	period  map[string]int  // how often members that were made quiet talked before
 	plan    string          // the plan that is a remedy, while it runs
 	cure    Remedy
 }
@@ -258,6 +260,8 @@ func (h *healer) cureBy(ctx context.Context, c Cluster, v *topology.View, r Reme
 		err = h.setExpel(ctx, v, 0)
 	case Relax:
 		err = h.setExpel(ctx, v, *c.Spec.ExpelTimeout)
+	case Quiet, Talk:
+		return h.talk(ctx, v, r)
 	case Open:
 		err = h.open(ctx, v, r.Member)
 	case Rejoin:
@@ -343,18 +347,43 @@ func (c Cure) words() string {
 }
 
 // setExpel changes how long the group waits for silent members, on everybody
-// who can be told. It is not persisted: a restart brings the configured value
-// back. There is no statement to expel a member; with a timeout of zero the
-// group expels whom it suspects within a second, else after 10 to 25.
+// who can be told. There is no statement to expel a member; with a timeout of zero
+// the group expels whom it suspects within a second, else after 10 to 25.
 func (h *healer) setExpel(ctx context.Context, v *topology.View, seconds int) error {
+	return h.setOnline(ctx, v, "group_replication_member_expel_timeout", func(topology.Member) int { return seconds })
+}
+
+// talk keeps the members from talking about their load, or lets them again, as
+// often as they did before. Who made them quiet may have been another node: then
+// they get the server's own default.
+func (h *healer) talk(ctx context.Context, v *topology.View, r Remedy) error {
+	err := h.setOnline(ctx, v, "group_replication_flow_control_period", func(m topology.Member) int {
+		if r.Do == Quiet {
+			if m.Report.StatsPeriod != quietPeriod {
+				h.period[m.Name] = m.Report.StatsPeriod
+			}
+			return quietPeriod
+		}
+		return cmp.Or(h.period[m.Name], 1)
+	})
+	if err == nil {
+		h.Log.Info("healing", "remedy", r.Do, "why", r.Why)
+	}
+	return err
+}
+
+// setOnline sets a variable on everybody who can be told. It is not persisted: a
+// restart brings the configured value back.
+func (h *healer) setOnline(ctx context.Context, v *topology.View, variable string, value func(topology.Member) int) error {
 	online := v.In(topology.Online)
 	failed := make([]error, len(online))
 	var all sync.WaitGroup
 	for i, m := range online { // at once: one of them may have begun to hang, too
+		to := strconv.Itoa(value(m))
 		all.Go(func() {
 			server, err := h.server(Known{Member: specOf(m)})
 			if err == nil {
-				err = server.SetGlobal(ctx, map[string]string{"group_replication_member_expel_timeout": strconv.Itoa(seconds)})
+				err = server.SetGlobal(ctx, map[string]string{variable: to})
 			}
 			if _, managed := errors.AsType[*mysql.ErrManaged](err); !managed { // there the parameter group has it
 				failed[i] = err

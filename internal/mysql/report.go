@@ -29,7 +29,8 @@ const (
 		COALESCE(MAX(LAST_ERROR_MESSAGE), '')
 		FROM performance_schema.replication_applier_status_by_worker
 		WHERE CHANNEL_NAME = 'group_replication_applier' AND (APPLYING_TRANSACTION <> '' OR LAST_ERROR_NUMBER <> 0);`
-	askMode = `SELECT @@group_replication_single_primary_mode, @@group_replication_group_name, @@group_replication_member_expel_timeout;`
+	askMode = `SELECT @@group_replication_single_primary_mode, @@group_replication_group_name, @@group_replication_member_expel_timeout,
+		@@group_replication_flow_control_period;`
 )
 
 // Report reads what the server says about itself and its group, in one round
@@ -151,7 +152,7 @@ func scanLag(rows *sql.Rows, r *topology.Report) error {
 
 func scanMode(rows *sql.Rows, r *topology.Report) error {
 	var group sql.NullString
-	if err := rows.Scan(&r.SinglePrimary, &group, &r.ExpelTimeout); err != nil {
+	if err := rows.Scan(&r.SinglePrimary, &group, &r.ExpelTimeout, &r.StatsPeriod); err != nil {
 		return err
 	}
 	if group.String != "" {

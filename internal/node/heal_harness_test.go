@@ -42,13 +42,15 @@ func nurse(t *testing.T, mishaps []mishap) {
 		}
 		ok := t.Run(m.name, func(t *testing.T) {
 			began, since := time.Now(), w.load.now()
+			defer func() {
+				w.diary(t, began)
+				w.plans(t, began)
+			}()
 			m.tell(t, w)
 			w.mended(t)
 			gap, _ := w.load.gap(since, w.load.now())
 			n, text := w.load.errors(since)
 			t.Logf("whole after %.1f s; clients: longest gap %.1f s, %d errors %s", time.Since(began).Seconds(), gap.Seconds(), n, text)
-			w.diary(t, began)
-			w.plans(t, began)
 		})
 		if !ok { // the rest builds on it
 			w.mended(t)

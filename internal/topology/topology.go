@@ -86,6 +86,7 @@ type Report struct {
 	GroupName     string `json:"group_name,omitempty"`
 	SinglePrimary bool   `json:"single_primary,omitempty"`
 	ExpelTimeout  int    `json:"expel_timeout,omitempty"` // seconds
+	StatsPeriod   int    `json:"stats_period,omitempty"`  // seconds between two messages about its load to the group
 	Peers         []Peer `json:"peers,omitempty"`
 
 	// Executed is what the server committed. Received is what the group
