@@ -96,7 +96,7 @@ var ErrTooFew = errors.New("fewer than two members are ONLINE: there is nothing 
 // not come to its end; the report then holds what was found so far, and the
 // next Run goes on. fence is the lease under which its document is written.
 func (a *Auditor) Run(ctx context.Context, scope Scope, fence state.Fence) (Report, error) {
-	r := &run{Auditor: a, scope: scope, fence: fence, lastSave: time.Now()}
+	r := &run{Auditor: a, scope: scope, fence: fence, begun: time.Now(), lastSave: time.Now()}
 	if err := r.load(ctx); err != nil {
 		return r.report, err
 	}
@@ -126,6 +126,7 @@ type run struct {
 	rev      state.Revision
 	report   Report
 	at       place
+	begun    time.Time // this run, not the audit
 	lastSave time.Time
 	lastTold time.Time
 

@@ -27,6 +27,9 @@ type journal struct {
 type place struct {
 	Table string `json:"table,omitempty"`
 	Key   key    `json:"key,omitempty"`
+	// Ahead is how many rows behind Key were counted already: they are compared
+	// once more.
+	Ahead uint64 `json:"ahead,omitempty"`
 	// Definition guards Key: in a table that was changed it means nothing.
 	Definition string `json:"definition,omitempty"`
 }
@@ -50,6 +53,12 @@ func (r *run) load(ctx context.Context) error {
 	}
 	r.report = fresh
 	return r.save(ctx)
+}
+
+// back takes back what was counted behind the place.
+func (r *run) back() {
+	r.report.Rows -= min(r.at.Ahead, r.report.Rows)
+	r.at.Ahead = 0
 }
 
 // keep saves now and then.

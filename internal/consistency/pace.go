@@ -17,8 +17,9 @@ const (
 	// one for whoever looks at it.
 	fewThreads = 2
 	// longestWait is how long the audit waits for them before it goes on all the
-	// same, one slice at a time: some members are late all day, and an audit that
-	// never ends finds nothing.
+	// same; and all its waits together are no longer than what else it does, give or
+	// take one. Some members are late all day, and an audit that never ends finds
+	// nothing.
 	longestWait = 20 * time.Second
 	// longestRest keeps one long statement from stopping the audit for minutes.
 	longestRest = 5 * time.Second
@@ -30,6 +31,8 @@ type pace struct {
 	asked time.Time
 	owed  time.Duration // rest not taken yet
 	row   time.Duration // what a row costs, where nobody else wants the processor
+	// yielded is how long the audit waited for late members.
+	yielded time.Duration
 }
 
 // cost tells how much of the time that reading rows took was work of the
@@ -74,12 +77,15 @@ func (r *run) rest(ctx context.Context, worked time.Duration) error {
 // day if each of them waited.
 func (r *run) yield(ctx context.Context) error {
 	began := time.Now()
-	for time.Since(began) < longestWait && burdened(r.cfg.Watch.View(), r.sessions) {
+	other := began.Sub(r.begun) - r.pace.yielded
+	limit := min(longestWait, longestWait+other-r.pace.yielded)
+	for time.Since(began) < limit && burdened(r.cfg.Watch.View(), r.sessions) {
 		r.tell(false)
 		if err := sleep(ctx, 500*time.Millisecond); err != nil {
 			return err
 		}
 	}
+	r.pace.yielded += time.Since(began)
 	r.report.Rested += time.Since(began)
 	return ctx.Err()
 }

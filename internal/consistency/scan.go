@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -26,7 +27,12 @@ type scan struct {
 	hash      string // expression for a row
 	found     int    // rows that differ
 	undecided int
-	full      bool // found is all this table may have
+	full      bool   // found is all this table may have
+	to        key    // how far it is compared but for the rows that wait
+	counted   uint64 // rows up to there
+	waiting   []*suspect
+	looked    time.Time // at those that wait
+	sought    time.Time // for errant transactions, because a member is late
 }
 
 // table compares one table. What goes wrong with it is a remark, and the audit
@@ -35,9 +41,9 @@ func (r *run) table(ctx context.Context, t tableName) error {
 	const tries = 3
 	changes := 0
 	for try := 0; try < tries; try++ {
-		before := r.report.Slices
+		before := r.at.Key
 		err := r.tableOnce(ctx, t)
-		if r.report.Slices > before {
+		if !slices.Equal(r.at.Key, before) {
 			try = 0 // it gets on
 		}
 		switch {
@@ -91,9 +97,11 @@ func (r *run) tableOnce(ctx context.Context, t tableName) error {
 	}
 	r.pace.row = 0
 	s := &scan{run: r, table: described, hash: hash(described.columns)}
+	r.back()
 	if r.at.Definition != s.definition {
 		r.at = place{Table: t.String(), Definition: s.definition}
 	}
+	s.to = r.at.Key
 	if err := s.rows(ctx); err != nil {
 		return err
 	}
@@ -104,12 +112,14 @@ func (r *run) tableOnce(ctx context.Context, t tableName) error {
 	return err
 }
 
-// rows walks along the key from where the audit is to the end.
+// rows walks along the key from where the audit is to the end. Rows that are not
+// the same everywhere are looked at again while it goes on: under load some are on
+// their way in every slice, and an audit that waited for each would not end.
 func (s *scan) rows(ctx context.Context) error {
 	n := firstSlice
 	for last := false; !last && !s.full; {
 		began := time.Now()
-		to, err := s.boundary(ctx, s.sessions[0], s.at.Key, nil, n)
+		to, err := s.boundary(ctx, s.sessions[0], s.to, nil, n)
 		if err != nil && !slow(err) {
 			return err
 		}
@@ -120,21 +130,23 @@ func (s *scan) rows(ctx context.Context) error {
 			continue
 		}
 		last = to == nil
-		sums, err := s.sums(ctx, s.at.Key, to)
+		sums, err := s.sums(ctx, s.to, to)
 		if err != nil {
 			return err
 		}
 		took := time.Since(began)
+		s.report.Slices++
+		s.report.Rows += sums[0].rows
+		s.counted += sums[0].rows
+		cost := s.pace.cost(sums[0].rows, took)
 		if !equalSums(sums) {
 			s.report.Unequal++
-			if err := s.narrow(ctx, s.at.Key, to, sums, 0); err != nil {
+			if err := s.narrow(ctx, s.to, to, sums, 0); err != nil {
 				return err
 			}
 		}
-		s.at.Key = to
-		s.report.Slices++
-		s.report.Rows += sums[0].rows
-		cost := s.pace.cost(sums[0].rows, took)
+		s.to = to
+		s.settle()
 		n = resize(n, max(cost, took/8), s.cfg.Slice)
 		if err := s.rest(ctx, cost); err != nil {
 			return err
@@ -142,11 +154,14 @@ func (s *scan) rows(ctx context.Context) error {
 		if err := s.yield(ctx); err != nil {
 			return err
 		}
+		if err := s.lookSoon(ctx); err != nil {
+			return err
+		}
 		if err := s.keep(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.lookToTheEnd(ctx)
 }
 
 // resize chooses the next slice so that it costs about as much time as it shall.
@@ -206,14 +221,14 @@ func (s *scan) sums(ctx context.Context, from, to key) ([]sum, error) {
 	return out, firstError(answers)
 }
 
-// narrow goes through a slice that is not equal in smaller slices, down to
-// rows. The member that has most there says where to divide, so that every
-// part is small on all of them in the end.
+// narrow finds the rows of a slice that is not equal: by sifting it, or in
+// smaller slices where there are too many. The member that has most there says
+// where to divide, so that every part is small on all of them in the end.
 func (s *scan) narrow(ctx context.Context, from, to key, sums []sum, depth int) error {
-	most, rows := 0, uint64(0)
+	most, rows, tooMany := 0, uint64(0), false
 	for i, m := range sums {
 		if m.slow {
-			m.rows = largestSlice
+			m.rows, tooMany = largestSlice, true
 		}
 		if m.rows > rows {
 			most, rows = i, m.rows
@@ -224,6 +239,12 @@ func (s *scan) narrow(ctx context.Context, from, to key, sums []sum, depth int) 
 	}
 	if depth > 20 {
 		return errors.New("a slice grew faster than it could be divided")
+	}
+	if !tooMany && rows <= 2*largestSlice {
+		sifted, err := s.sift(ctx, from, to, rows)
+		if sifted || err != nil {
+			return err
+		}
 	}
 	step := int(max(rows/parts, leaf/2))
 	for last := false; !last && !s.full; {
@@ -246,6 +267,9 @@ func (s *scan) narrow(ctx context.Context, from, to key, sums []sum, depth int) 
 			if err := s.narrow(ctx, from, next, sums, depth+1); err != nil {
 				return err
 			}
+		}
+		if err := s.lookSoon(ctx); err != nil {
+			return err
 		}
 		from = next
 	}
