@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -190,7 +191,11 @@ func (l local) save(path string) error {
 	if err != nil {
 		return err
 	}
-	return control.WriteFile(path, append(b, '\n'), 0o600)
+	b = append(b, '\n')
+	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, b) { //nolint:gosec // in the data directory
+		return nil // a node starts on a full disk, too
+	}
+	return control.WriteFile(path, b, 0o600)
 }
 
 // secret is what the streams of all nodes share beside their certificates.
@@ -268,22 +273,23 @@ func (k *nodes) look(ctx context.Context) error {
 	}
 }
 
-// tellQuorum makes an event of the loss of the control store's majority, and of
-// its return.
+// tellQuorum makes an event of the loss of the control store, and of its return.
 func (k *nodes) tellQuorum(ctx context.Context, lost bool) bool {
-	if k.http == nil || ctx.Err() != nil {
-		return lost
-	}
 	s, err := k.n.control.Status(ctx)
-	if err != nil || lost == !s.Quorum {
+	if ctx.Err() != nil || err != nil || lost == !s.Quorum {
 		return lost
 	}
-	e := event.New(event.ControlLost, "control", "the control store has no majority of its nodes: nothing heals, no plan goes on, no setting can be changed; queries run")
-	if s.Quorum {
-		e = event.New(event.ControlRegained, "control", "the control store has a majority of its nodes again")
+	var e event.Event
+	switch {
+	case s.Quorum:
+		e = event.New(event.ControlRegained, "control", "the control store answers the node "+k.n.file.Node.Name+" again")
+	case s.Full:
+		e = event.New(event.ControlLost, "control", "the disk of the node "+k.n.file.Node.Name+" is full: it takes no part in the control store until there is room; queries run")
+	default:
+		e = event.New(event.ControlLost, "control", "the control store has no majority of its nodes: nothing heals, no plan goes on, no setting can be changed; queries run")
 	}
 	k.n.publisher().Publish(e)
-	k.n.log.Warn("the majority of the control store", "there", s.Quorum)
+	k.n.log.Warn("the control store", "answers", s.Quorum, "disk_full", s.Full)
 	return !s.Quorum
 }
 

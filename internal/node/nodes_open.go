@@ -22,7 +22,7 @@ import (
 const waitForOthers = 3 * time.Second
 
 // beginControl starts the control store. A node alone waits until it answers.
-// One of several goes on without: it watches the members it remembers and its
+// One of several, and one whose disk is full, goes on without: it watches the members it remembers and its
 // proxy serves; what needs the store comes when the others do.
 func (n *Node) beginControl(ctx context.Context, cfg control.Config) (err error) {
 	log := n.log.With("part", "control")
@@ -33,13 +33,14 @@ func (n *Node) beginControl(ctx context.Context, cfg control.Config) (err error)
 		return err
 	}
 	n.nodes.book = peers.New(n.store)
-	if len(cfg.Peers) < 2 && len(cfg.Endpoints) == 0 {
-		return n.control.Ready(ctx)
+	alone := len(cfg.Peers) < 2 && len(cfg.Endpoints) == 0
+	wait, cancel := context.WithCancel(ctx)
+	if !alone {
+		wait, cancel = context.WithTimeout(ctx, waitForOthers)
 	}
-	wait, cancel := context.WithTimeout(ctx, waitForOthers)
 	defer cancel()
 	if err := n.control.Ready(wait); err != nil {
-		if ctx.Err() != nil || errors.Is(err, control.ErrStopped) {
+		if ctx.Err() != nil || errors.Is(err, control.ErrStopped) || alone && !errors.Is(err, control.ErrFull) {
 			return err
 		}
 		log.Warn("this node begins without the control store: it serves queries by what it remembers, and heals nothing", "err", err)

@@ -72,7 +72,7 @@ func newNoticed(t *testing.T, options ...mysqltest.Option) *noticed {
 	w.script(t, "hang", `echo x >> "$1/hang.runs"; sleep 600`)
 	w.script(t, "fail", `echo x >> "$1/fail.runs"; echo "it cannot be done"; exit 3`)
 	w.script(t, "talk", `echo x >> "$1/talk.runs"; head -c 20000000 /dev/zero | tr '\0' 'y'; exit 0`)
-	for name, text := range map[string]string{"webhook.secret": w.secret, "mail.password": "mail-password", "api.key": "s3cret-t0ken", "apply.password": "apply-password"} {
+	for name, text := range map[string]string{"webhook.secret": w.secret, "mail.password": "mail-password", "api.key": "s3cret-t0ken", "apply.password": "apply-password", "audit.password": "audit-password"} {
 		if err := os.WriteFile(filepath.Join(w.site.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +88,8 @@ func newNoticed(t *testing.T, options ...mysqltest.Option) *noticed {
 	w.until(t, time.Minute, "all ONLINE", allOnline(3))
 	run(t, w.servers[0].Root(t), "CREATE DATABASE shop", "CREATE TABLE shop.account (id INT PRIMARY KEY, balance INT NOT NULL)",
 		"INSERT INTO shop.account VALUES (1, 0), (2, 0), (3, 0)",
-		"CREATE USER apply@'%' IDENTIFIED BY 'apply-password'", "GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON *.* TO apply@'%'")
+		"CREATE USER apply@'%' IDENTIFIED BY 'apply-password'", "GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON *.* TO apply@'%'",
+		"CREATE USER auditor@'%' IDENTIFIED BY 'audit-password'", "GRANT SELECT ON *.* TO auditor@'%'")
 	return w
 }
 
@@ -97,11 +98,18 @@ proxy: {rw: "127.0.0.1:%[6]d", ro: "127.0.0.1:%[7]d", split: "127.0.0.1:%[8]d"}
 queue:
   user: apply
   password: "file:%[2]s/apply.password"
+  max_bytes: 262144
+  keep: 5s
   operations:
+    - name: open
+      key: "new-{id}"
+      params: [{name: id, type: int}]
+      statements: [{sql: "INSERT INTO shop.account VALUES (:id, 0)"}]
     - name: deposit
       key: "account-{id}"
       params: [{name: id, type: int}, {name: amount, type: int}]
       statements: [{sql: "UPDATE shop.account SET balance = balance + :amount WHERE id = :id"}]
+consistency: {user: auditor, password: "file:%[2]s/audit.password"}
 notify:
   - name: ops
     webhook: {url: "http://%[1]s/ops", secret: "file:%[2]s/webhook.secret", headers: {X-Team: dba}}

@@ -82,7 +82,8 @@ func (n *Node) openQueue(ctx context.Context) error {
 		replicas = 3
 	}
 	log := n.streams.LateLog(jet.LogConfig{Name: "writes", Replicas: replicas, MaxBytes: c.MaxBytes}, n.log.With("part", "queue"))
-	if len(n.peerList()) < 2 { // one of several does not wait for the others
+	now, _ := n.control.Status(ctx)         // if it does not answer, it is not known to be full
+	if len(n.peerList()) < 2 && !now.Full { // one of several does not wait for the others
 		limited, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("the log does not open within 30 s"))
 		defer cancel()
 		if err := log.Open(limited); err != nil {

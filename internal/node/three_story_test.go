@@ -86,6 +86,7 @@ func (h *three) loseActing(round int, loads []*load) time.Duration {
 		from = append(from, l.now())
 	}
 	victim.kill()
+	killed := time.Now()
 	took := h.eventually(20*time.Second, "another acts", func() error { _, err := h.acting(victim); return err })
 	if took > 5*time.Second {
 		t.Errorf("round %d: another node acted only after %s", round, took)
@@ -93,25 +94,28 @@ func (h *three) loseActing(round int, loads []*load) time.Duration {
 	if o, err = other.Wait(t.Context(), o, func(api.Operation) {}); err != nil || o.State != "done" {
 		t.Fatalf("the plan of the killed node: %v, %s: %s\n%s", err, o.State, o.Error, story(o))
 	}
+	stopped := time.Since(killed)
 	if o, err = other.Member(t.Context(), "start", member, api.Ask{}); err == nil {
 		o, err = other.Wait(t.Context(), o, func(api.Operation) {})
 	}
 	if err != nil || o.State != "done" {
 		t.Fatalf("start %s: %v, %s: %s\n%s", member, err, o.State, o.Error, story(o))
 	}
+	started := time.Since(killed)
 	var pauses []string
 	for i, s := range h.nodes[:len(loads)] {
 		if s == victim {
 			continue
 		}
-		gap, _ := loads[i].gap(from[i], loads[i].now())
+		gap, at := loads[i].gap(from[i], loads[i].now())
 		n, text := loads[i].errors(from[i])
-		pauses = append(pauses, fmt.Sprintf("%s %s, %d errors %s", s.name, gap.Round(time.Millisecond), n, text))
+		pauses = append(pauses, fmt.Sprintf("%s %s from %.1f s on, %d errors %s", s.name, gap.Round(time.Millisecond), (at-from[i]).Seconds(), n, text))
 		if gap > 3*time.Second {
 			t.Errorf("round %d: the proxy of %s paused for %s", round, s.name, gap)
 		}
 	}
-	t.Logf("round %d: %s acts no more, another after %s; longest pause of a proxy: %s", round, victim.name, took.Round(time.Millisecond), strings.Join(pauses, "; "))
+	t.Logf("round %d: %s acts no more, another after %s, %s stopped after %.1f s, is back after %.1f s; longest pause of a proxy: %s",
+		round, victim.name, took.Round(time.Millisecond), member, stopped.Seconds(), started.Seconds(), strings.Join(pauses, "; "))
 	h.run(victim)
 	h.up(victim)
 	h.whole(40 * time.Second)
@@ -125,8 +129,10 @@ func (h *three) loseTwo(loads []*load) {
 	t.Helper()
 	left, gone := h.nodes[0], h.nodes[1:3]
 	l := loads[0]
+	from := l.now() // a member has just come back: what it misses is none of the nodes' doing
+	h.sleepLoad(l, 5*time.Second)
 	at := l.now()
-	base := l.rate(at-3*time.Second, at)
+	base := l.rate(from, at)
 	for _, s := range gone {
 		s.kill()
 	}
@@ -142,17 +148,20 @@ func (h *three) loseTwo(loads []*load) {
 		return nil
 	})
 	told := l.now()
-	pause, _ := l.gap(at, told+2*time.Second)
-	h.sleepLoad(l, 3*time.Second)
+	h.sleepLoad(l, 5*time.Second)
 	during := l.rate(told, l.now())
+	pause, _ := l.gap(at, l.now())
 	t.Logf("two of three nodes lost: told after %s; %.0f writes/s before, %.0f/s meanwhile, longest pause %s", (told - at).Round(time.Millisecond), base, during, pause.Round(time.Millisecond))
 	if during < base/2 {
 		t.Errorf("queries are slower without a majority of nodes: %.0f/s, before %.0f/s", during, base)
 	}
+	if pause > time.Second {
+		t.Errorf("the proxy of the node that is left paused for %s", pause)
+	}
 
 	// The last one is started anew, with nobody to ask.
 	left.kill()
-	from := l.now()
+	from = l.now()
 	h.run(left)
 	h.up(left)
 	h.eventually(20*time.Second, "its proxy serves by what it remembers", func() error {
