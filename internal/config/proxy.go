@@ -28,6 +28,8 @@ type Proxy struct {
 	MaxClients   int      `yaml:"max_clients,omitempty" json:"max_clients,omitempty" minimum:"0" doc:"Default 10000."`
 	MaxPerMember int      `yaml:"max_per_member,omitempty" json:"max_per_member,omitempty" minimum:"0" doc:"Server connections to one member. Default 1000."`
 	MaxWaiting   int      `yaml:"max_waiting,omitempty" json:"max_waiting,omitempty" minimum:"0" doc:"Sessions that wait for a server connection before others are refused. Default 1000."`
+	MaxReplay    int      `yaml:"max_replay,omitempty" json:"max_replay,omitempty" minimum:"-1" doc:"How many bytes of an open transaction's statements are kept, so that it can be run again on another member if its own is lost. -1 keeps none. Default 65536."`
+	NoMarks      bool     `yaml:"no_commit_marks,omitempty" json:"no_commit_marks,omitempty" doc:"Do not send a savepoint with each COMMIT of a transaction that wrote. It is by their names that the outcome of commits is found out whose member was lost; without them it is unknown."`
 	ConnRate     int      `yaml:"connections_per_second,omitempty" json:"connections_per_second,omitempty" minimum:"0" doc:"New connections a second from one address. Default: no limit."`
 	HoldLimit    Duration `yaml:"hold_limit,omitempty" json:"hold_limit,omitempty" doc:"How long a request waits for a member. Default 10s."`
 	DrainLimit   Duration `yaml:"drain_limit,omitempty" json:"drain_limit,omitempty" doc:"How long a transaction may keep a member that is drained. Default 10s."`

@@ -58,6 +58,10 @@ type Config struct {
 	// writes that do not pass through this proxy.
 	Others Others
 
+	// Outcomes finds out what became of commits that were never answered. Without
+	// it, nobody knows.
+	Outcomes Outcomes
+
 	// Slot, 0 to 63, sets the ids of this proxy's sessions apart from those of
 	// other proxies.
 	Slot uint8
@@ -78,6 +82,7 @@ type Config struct {
 	BorrowTimeout time.Duration // how long they wait; default 10 s
 	MaxStatements int           // prepared statements of one session; default 16382
 	MaxState      int           // bytes of variables carried for one session; default 64 KiB
+	MaxReplay     int           // bytes of an open transaction's requests kept to run it again elsewhere; default 64 KiB, -1 is none
 	Memory        int64         // bytes of requests held whole at once; default 256 MiB
 	ConnRate      int           // new connections per second and address; 0 is no limit
 
@@ -107,6 +112,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.BorrowTimeout = cmp.Or(c.BorrowTimeout, 10*time.Second)
 	c.MaxStatements = cmp.Or(c.MaxStatements, 16382)
 	c.MaxState = cmp.Or(c.MaxState, 64<<10)
+	c.MaxReplay = cmp.Or(c.MaxReplay, 64<<10)
 	c.Memory = cmp.Or(c.Memory, 256<<20)
 	c.LoginTimeout = cmp.Or(c.LoginTimeout, 10*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 2*time.Second)

@@ -22,6 +22,7 @@ const (
 	torn              // the member is gone in the middle of an answer
 	again             // it lost certification and may be tried again
 	elsewhere         // the member refused before doing anything
+	refused           // the member refused to commit
 	garbage           // the member did not speak the protocol
 )
 
@@ -33,7 +34,13 @@ func (s *session) exchange(r *request) error {
 	var deadline int64
 	for {
 		if err := s.ensure(r.svc); err != nil {
-			return s.fail(r, err)
+			if e, ok := errors.AsType[*wire.ServerError](err); ok && e.Code == 1213 && ends(r) {
+				return s.fine() // it is rolled back
+			}
+			if !s.replay(r) {
+				return s.fail(r, err)
+			}
+			continue
 		}
 		if r.schema {
 			if !r.gated && s.p.route.Plan().Spread {
@@ -43,7 +50,7 @@ func (s *session) exchange(r *request) error {
 		}
 		if s.b.read {
 			if err := s.unread(r); err != nil {
-				if err := s.lose(); err != nil {
+				if err := s.loseFor(r); err != nil {
 					return s.fail(r, err)
 				}
 				continue
@@ -52,25 +59,31 @@ func (s *session) exchange(r *request) error {
 		if r.ps != nil {
 			if err := s.ready(r); err != nil {
 				var e *wire.ServerError
-				if errors.As(err, &e) || s.inTrans() || s.tries > 3 {
+				if errors.As(err, &e) || s.tries > 3 {
 					return s.fail(r, err)
 				}
 				s.tries++
-				if err := s.lose(); err != nil {
+				if err := s.loseFor(r); err != nil {
 					return s.fail(r, err)
 				}
 				continue
 			}
 		}
+		s.keep(r)
 		b := s.b
+		if s.markNo = 0; s.marks(r) {
+			s.addMark(b.caps)
+		}
 		unsent := false
 		v := lost
 		if err := s.send(b, r); err == nil {
-			v = s.answer(b, r)
+			if s.markNo == 0 || s.markAnswer(b) == nil {
+				v = s.answer(b, r)
+			}
 		} else if errors.Is(err, errClient) {
 			return err
 		} else if errors.Is(err, wire.ErrStale) {
-			if err := s.lose(); err != nil {
+			if err := s.loseFor(r); err != nil {
 				return s.fail(r, err)
 			}
 			continue
@@ -84,6 +97,7 @@ func (s *session) exchange(r *request) error {
 		switch v {
 		case answered:
 			r.over = true
+			s.kept(r)
 			return nil
 		case clientErr:
 			s.p.log.Debug("client left in the middle of an answer", "session", s.id)
@@ -103,38 +117,64 @@ func (s *session) exchange(r *request) error {
 			return s.refuse(&wire.ServerError{Code: 1053, State: "08S01", Message: "perdure: member " + b.seat.name + " answered something that is not the protocol"})
 		case torn:
 			return s.torn(r)
+		case refused:
+			v, unsent = lost, true
 		}
 		if s.ended() {
 			return errClient
 		}
+		if goOn, err := s.goElsewhere(b, r, v, unsent); !goOn {
+			return err
+		}
 		if deadline == 0 {
 			deadline = clock() + int64(s.p.cfg.HoldLimit)
-		}
-		name := b.seat.name
-		if m := s.p.route.Plan().Member(name); m != nil && (v == lost || !s.fixed()) {
-			s.p.doubt(m)
-		}
-		s.avoid = name
-		able := (unsent || v == elsewhere || r.safe) && r.bytes != nil && !r.stream && !s.timedOut.Load()
-		fixed := s.fixed()
-		if v == lost || s.dying {
-			trx := s.inTrans() || s.status&wire.StatusAutocommit == 0
-			err := s.lose()
-			if trx && !s.ending && r.st.Kind == lexer.Rollback && !r.st.Has(lexer.Chain) && r.bytes != nil {
-				return s.fine() // it is rolled back
-			}
-			if fixed || err != nil || !able {
-				return s.refuse(s.blame(r, name, trx, unsent, err))
-			}
-		} else if !s.depart() {
-			return s.refuse(&wire.ServerError{Code: 1290, State: "HY000", Message: "perdure: member " + name + " refused the statement and the session cannot leave it: " + s.pins.load().String()})
-		}
-		if clock() > deadline {
+		} else if clock() > deadline && !s.inTrans() {
 			return s.refuse(noMember(r.svc, s.p.cfg.HoldLimit, "members went away one after the other"))
 		}
 		s.tries++
 		s.p.m.reruns.Add(1)
 	}
+}
+
+// goElsewhere leaves a member that did not answer. It returns true if the request
+// may be sent again, to another one; otherwise it was answered.
+func (s *session) goElsewhere(b *backend, r *request, v verdict, unsent bool) (goOn bool, err error) {
+	name := b.seat.name
+	if m := s.p.route.Plan().Member(name); m != nil && (v == lost || !s.fixed()) {
+		s.p.doubt(m)
+	}
+	s.avoid = name
+	if v != lost && !s.dying {
+		if !s.depart() {
+			return false, s.refuse(&wire.ServerError{Code: 1290, State: "HY000", Message: "perdure: member " + name + " refused the statement and the session cannot leave it: " + s.pins.load().String()})
+		}
+		return true, nil
+	}
+	began, fixed := s.inTrans(), s.fixed()
+	trx := began || s.status&wire.StatusAutocommit == 0
+	err = s.lose()
+	if trx && !s.ending && ends(r) {
+		return false, s.fine() // it is rolled back
+	}
+	whole := r.bytes != nil && !r.stream && !s.timedOut.Load() && !s.ending
+	if !whole || fixed && !began {
+		return false, s.refuse(s.blame(r, name, trx, unsent, err))
+	}
+	nothing := unsent || v == elsewhere || r.safe
+	if !nothing && (!trx || commits(r.st)) {
+		switch s.settled(name) {
+		case nobodyKnows:
+			return false, s.refuse(unknown(name))
+		case tookEffect:
+			return false, s.fine()
+		case hadNone:
+		}
+	}
+	// What ran in the transaction is gone, and nothing of it has happened.
+	if began && !s.replay(r) {
+		return false, s.refuse(rolledBack(name))
+	}
+	return true, nil
 }
 
 var errClient = errors.New("client is gone")
@@ -175,6 +215,11 @@ func (s *session) blame(r *request, name string, trx, unsent bool, err error) er
 		return &wire.ServerError{Code: 1053, State: "08S01", Message: "perdure: member " + name + " was lost before the statement could be sent; nothing was run"}
 	}
 	return unknown(name)
+}
+
+// ends tells whether a request does nothing but roll its transaction back.
+func ends(r *request) bool {
+	return r.st.Kind == lexer.Rollback && !r.st.Has(lexer.Chain) && r.bytes != nil
 }
 
 // commits tells whether a statement may commit the transaction it is in.
@@ -293,10 +338,9 @@ func (s *session) answer(b *backend, r *request) verdict {
 		switch ev {
 		case wire.More:
 			if n > 0 {
-				if s.client.Write(buf[:n]) != nil {
+				if s.hand(buf[:n]) != nil {
 					return clientErr
 				}
-				s.forwarded = true
 				b.conn.Advance(n)
 			}
 			if t.Done() {
@@ -313,25 +357,23 @@ func (s *session) answer(b *backend, r *request) verdict {
 				return lost
 			}
 		case wire.Bad:
-			if n > 0 && s.client.Write(buf[:n]) == nil {
-				s.forwarded = true
+			if n > 0 {
+				_ = s.hand(buf[:n])
 			}
 			return garbage
 		case wire.Infile:
-			if s.client.Write(buf[:n+size]) != nil {
+			if s.hand(buf[:n+size]) != nil {
 				return clientErr
 			}
-			s.forwarded = true
 			b.conn.Advance(n + size)
 			if v := s.infile(b, r); v != answered {
 				return v
 			}
 		case wire.Prepared:
 			s.prepared(r, buf[n+4:n+size])
-			if s.client.Write(buf[:n+size]) != nil {
+			if s.hand(buf[:n+size]) != nil {
 				return clientErr
 			}
-			s.forwarded = true
 			b.conn.Advance(n + size)
 		case wire.Control:
 			out := n + size
@@ -344,10 +386,9 @@ func (s *session) answer(b *backend, r *request) verdict {
 				wire.PutHeader(buf[n:], m, t.Seq)
 				out = n + 4 + m
 			}
-			if s.client.Write(buf[:out]) != nil {
+			if s.hand(buf[:out]) != nil {
 				return clientErr
 			}
-			s.forwarded = true
 			b.conn.Advance(n + size)
 		}
 	}
@@ -465,6 +506,8 @@ func (s *session) readOnly(r *request) verdict {
 		return answered // the client is on the reader by its own choice
 	case s.inTrans() && s.pins.load()&^brief == 0 && !commits(r.st) && s.status&wire.StatusInTransReadOnly == 0:
 		return lost
+	case s.rec.on && r.st.Kinds == 1<<lexer.Commit:
+		return refused // it can be run where it is not
 	case s.fixed():
 		return answered
 	case s.svc == route.Read:

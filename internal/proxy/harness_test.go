@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -178,6 +179,7 @@ func (r *rig) start(t testing.TB, change ...func(*Config)) {
 	t.Helper()
 	cfg := Config{
 		Route: r.table, Log: testLog(t), TLS: certificate(t), MemberTLS: &tls.Config{InsecureSkipVerify: true},
+		Outcomes: nobody{},
 		Listeners: []Listener{
 			{Mode: ReadWrite, Address: "127.0.0.1:0"}, {Mode: ReadOnly, Address: "127.0.0.1:0"}, {Mode: Split, Address: "127.0.0.1:0"},
 		},
@@ -201,6 +203,13 @@ func (r *rig) start(t testing.TB, change ...func(*Config)) {
 			t.Error("the proxy did not stop")
 		}
 	})
+}
+
+// nobody knows what became of a commit; but commits are marked.
+type nobody struct{}
+
+func (nobody) Committed(context.Context, LostCommit) (bool, error) {
+	return false, errors.New("nobody looks")
 }
 
 func testLog(t testing.TB) *slog.Logger {

@@ -13,6 +13,7 @@ type metrics struct {
 	errors, conflicts, retries, reruns  atomic.Int64
 	moves, losses, holds, holding, shed atomic.Int64
 	prepares, timeouts, slow            atomic.Int64
+	replays, differing, settled         atomic.Int64
 	byMode                              [3]histogram
 	pins                                [32]atomic.Int64
 }
@@ -79,6 +80,9 @@ var counters = []counter{
 	{descCounter("conflicts_total", "Transactions that lost certification or a deadlock."), func(m *metrics) *atomic.Int64 { return &m.conflicts }},
 	{descCounter("retries_total", "Autocommit statements tried again after a conflict."), func(m *metrics) *atomic.Int64 { return &m.retries }},
 	{descCounter("reruns_total", "Requests run again on another member."), func(m *metrics) *atomic.Int64 { return &m.reruns }},
+	{descCounter("replays_total", "Open transactions run again on another member, after theirs was lost."), func(m *metrics) *atomic.Int64 { return &m.replays }},
+	{descCounter("replays_given_up_total", "Open transactions that could not be run again: an answer was not the same, or there was no member."), func(m *metrics) *atomic.Int64 { return &m.differing }},
+	{descCounter("outcomes_found_total", "Commits that were not answered and whose outcome was found out."), func(m *metrics) *atomic.Int64 { return &m.settled }},
 	{descCounter("moves_total", "Sessions moved to another member."), func(m *metrics) *atomic.Int64 { return &m.moves }},
 	{descCounter("losses_total", "Server connections lost under a session."), func(m *metrics) *atomic.Int64 { return &m.losses }},
 	{descCounter("holds_total", "Requests that had to wait for a member."), func(m *metrics) *atomic.Int64 { return &m.holds }},

@@ -33,6 +33,7 @@ func (s *session) lose() error {
 	}
 	s.cursors = 0
 	if trx {
+		s.rec.lost, s.rec.from = s.rec.on && p == 0, name
 		return rolledBack(name)
 	}
 	return nil

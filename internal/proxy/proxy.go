@@ -5,9 +5,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -35,7 +38,11 @@ type Proxy struct {
 	schema  chan struct{}
 	leaving atomic.Bool
 	lastID  atomic.Uint32
-	spoken  atomic.Pointer[string] // version announced last
+	markNo  atomic.Uint64
+	// markBase is what the names of this proxy's marks begin with; another one's,
+	// or this one's of another day, begin otherwise.
+	markBase string
+	spoken   atomic.Pointer[string] // version announced last
 
 	seatsMu sync.Mutex
 	seats   map[string]*seat
@@ -59,6 +66,7 @@ func New(cfg Config) (*Proxy, error) {
 		m: newMetrics(), rates: newRates(cfg.ConnRate),
 		seats: map[string]*seat{}, sessions: map[uint32]*session{}, drains: map[string]time.Time{}, easing: map[string]bool{},
 		opening: make(chan struct{}, cfg.Opening), schema: make(chan struct{}, 1),
+		markBase: "perdure_" + hex.EncodeToString(binary.BigEndian.AppendUint32(nil, mathrand.Uint32())) + "_",
 	}
 	p.rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 		k, err := rsa.GenerateKey(rand.Reader, 2048)

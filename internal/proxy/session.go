@@ -56,6 +56,11 @@ type session struct {
 	early     []byte // of a sign-in: said together with how it went
 	pending   []byte // requests without an answer, to go with the next
 
+	rec     record
+	writes  bool   // the open transaction may have written
+	markNo  uint64 // of the mark sent with the request in hand, 0 if there is none
+	scratch [64]byte
+
 	inTurn error // of the last request that turn served
 
 	marked  bool // it did more than plain reads

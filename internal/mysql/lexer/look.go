@@ -179,7 +179,11 @@ func (s *scanner) piece() (kind Kind, flags Flags, any, last bool) {
 			}
 			f := mark(w)
 			if f == Into {
-				into = true
+				if verb := string(first.at(0)); verb == "INSERT" || verb == "REPLACE" {
+					f = 0 // into a table
+				} else {
+					into = true
+				}
 			}
 			if f == ForUpdate && !(prev == word && locking(s.b[prevWord:prevEnd], w)) {
 				f = 0

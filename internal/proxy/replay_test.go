@@ -1,0 +1,178 @@
+package proxy
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	driver "github.com/go-sql-driver/mysql"
+
+	"github.com/perdure/perdure/internal/mysql/mysqld"
+	"github.com/perdure/perdure/internal/mysqltest"
+)
+
+// inTrx finds the one session that is in a transaction, and the member it is on.
+func (r *rig) inTrx(t *testing.T) (SessionInfo, *mysqltest.Member) {
+	t.Helper()
+	for _, s := range r.proxy.Sessions() {
+		for _, m := range r.members {
+			if s.State == "transaction" && m.Name() == s.Member {
+				return s, m
+			}
+		}
+	}
+	t.Fatal("no session is in a transaction")
+	return SessionInfo{}, nil
+}
+
+// away takes the member from under the session that is in a transaction, as a
+// drain does once its limit is over.
+func (r *rig) away(t *testing.T) (back func()) {
+	t.Helper()
+	s, m := r.inTrx(t)
+	if err := r.proxy.Drain(m.Name()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, 10*time.Second, "the transaction is cut off", func() bool {
+		return ask(t, m.Root(t), fmt.Sprintf("SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_id = %d", s.Thread)) == "0"
+	})
+	return func() { r.proxy.Undrain(m.Name()) }
+}
+
+func TestATransactionIsRunAgainWhereItsMemberIsNot(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r := group(t, 2, func(c *Config) { c.DrainLimit, c.MaxReplay = 100*time.Millisecond, 4096 })
+	root := r.members[0].Root(t)
+	exec(t, root, "CREATE TABLE test.r (id INT PRIMARY KEY, v VARCHAR(2000))",
+		"CREATE PROCEDURE test.p() INSERT INTO test.r VALUES (1000, 'p')")
+	both := func(q string) {
+		t.Helper()
+		exec(t, root, q)
+		set := ask(t, root, "SELECT @@GLOBAL.gtid_executed")
+		ask(t, r.members[1].Root(t), "SELECT WAIT_FOR_EXECUTED_GTID_SET('"+strings.ReplaceAll(set, "\n", "")+"', 10)")
+	}
+	for _, tt := range []struct {
+		name   string
+		before []string // outside of the transaction
+		in     []string
+		aside  string // done by somebody else before it is run again
+		args   []any  // of the last statement of in, which is prepared for it
+		lost   bool
+	}{
+		{name: "writes and what they say", in: []string{"INSERT INTO r VALUES (10, 'x')", "UPDATE r SET v = 'y' WHERE id = 10", "DELETE FROM r WHERE id = 1"}},
+		{name: "reads that find the same", in: []string{"SELECT * FROM r WHERE id < 3 FOR UPDATE", "INSERT INTO r SELECT id + 10, v FROM r WHERE id < 3"}},
+		{name: "an error the client knows of", in: []string{"INSERT INTO r VALUES (11, 'x')", "!INSERT INTO r VALUES (11, 'x')"}},
+		{name: "savepoints", in: []string{"SAVEPOINT a", "INSERT INTO r VALUES (12, 'x')", "ROLLBACK TO a", "INSERT INTO r VALUES (13, 'x')"}},
+		{name: "a statement prepared and closed", in: []string{"INSERT INTO r VALUES (?, ?)"}, args: []any{14, "x"}},
+		{name: "without BEGIN", before: []string{"SET autocommit=0"}, in: []string{"INSERT INTO r VALUES (15, 'x')", "SELECT v FROM r WHERE id = 1"}},
+		{name: "variables set before", before: []string{"SET @a = 16"}, in: []string{"INSERT INTO r VALUES (@a, 'x')", "SELECT @a"}},
+		{name: "a read finds something else", in: []string{"SELECT v FROM r WHERE id = 2", "INSERT INTO r VALUES (20, 'x')"}, aside: "UPDATE test.r SET v = 'other' WHERE id = 2", lost: true},
+		{name: "a write finds something else", in: []string{"UPDATE r SET v = 'z' WHERE v = 'two'"}, aside: "INSERT INTO test.r VALUES (3, 'two')", lost: true},
+		{name: "the member says who it is", in: []string{"SELECT @@server_uuid"}, lost: true},
+		{name: "a variable set inside", in: []string{"INSERT INTO r VALUES (21, 'x')", "SET @b = 1"}, lost: true},
+		{name: "a variable set in passing", in: []string{"SELECT v FROM r WHERE (@b := id) = 1"}, lost: true},
+		{name: "a procedure", in: []string{"CALL p()"}, lost: true},
+		{name: "a lock", in: []string{"SELECT GET_LOCK('a', 1)"}, lost: true},
+		{name: "too large", in: []string{"INSERT INTO r VALUES (22, '" + strings.Repeat("x", 1900) + "')", "INSERT INTO r VALUES (23, '" + strings.Repeat("x", 1900) + "')", "INSERT INTO r VALUES (24, '" + strings.Repeat("x", 1900) + "')"}, lost: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			both("DELETE FROM test.r")
+			both("INSERT INTO test.r VALUES (1, 'one'), (2, 'two')")
+			c := r.conn(t, ReadWrite)
+			exec(t, c, tt.before...)
+			if len(tt.before) == 0 || !strings.Contains(tt.before[0], "autocommit") {
+				exec(t, c, "BEGIN")
+			}
+			for i, q := range tt.in {
+				q, wrong := strings.CutPrefix(q, "!")
+				var args []any
+				if i == len(tt.in)-1 {
+					args = tt.args
+				}
+				rows, err := c.QueryContext(ctx, q, args...)
+				if err == nil {
+					for rows.Next() {
+						continue
+					}
+					_ = rows.Close()
+				}
+				if (err != nil) != wrong {
+					t.Fatalf("%s: %v", q, err)
+				}
+			}
+			back := r.away(t)
+			defer back()
+			if tt.aside != "" {
+				both(tt.aside)
+			}
+			_, err := c.ExecContext(ctx, "INSERT INTO r VALUES (999, 'last')")
+			if tt.lost {
+				var e *driver.MySQLError
+				if !errors.As(err, &e) || e.Number != 1213 && e.Number != 1053 {
+					t.Fatalf("the transaction cannot be run again; got %v", err)
+				}
+				if n := ask(t, root, "SELECT COUNT(*) FROM test.r WHERE id > 3"); n != "0" {
+					t.Errorf("%s rows of a transaction that was given up", n)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("the transaction did not go on: %v", err)
+			}
+			exec(t, c, "COMMIT")
+			if n := ask(t, c, "SELECT COUNT(*) FROM r WHERE id = 999"); n != "1" {
+				t.Errorf("%s last rows", n)
+			}
+		})
+	}
+	if n := r.proxy.m.replays.Load(); n != 7 {
+		t.Errorf("%d transactions were run again", n)
+	}
+}
+
+func TestATransactionEndedBySomebodyIsNotRunAgain(t *testing.T) {
+	t.Parallel()
+	r := group(t, 2)
+	exec(t, r.members[0].Root(t), "CREATE TABLE test.r (id INT PRIMARY KEY)")
+	c := r.conn(t, ReadWrite)
+	exec(t, c, "BEGIN", "INSERT INTO r VALUES (1)")
+	s, m := r.inTrx(t)
+	exec(t, m.Root(t), fmt.Sprintf("KILL %d", s.Thread))
+	_, err := c.ExecContext(context.Background(), "INSERT INTO r VALUES (2)")
+	var e *driver.MySQLError
+	if !errors.As(err, &e) || e.Number != 1213 {
+		t.Fatalf("want 1213, got %v", err)
+	}
+	if n := ask(t, c, "SELECT COUNT(*) FROM r"); n != "0" {
+		t.Errorf("%s rows", n)
+	}
+}
+
+func TestOpenTransactionsOutliveTheirMember(t *testing.T) {
+	t.Parallel()
+	r := group(t, 3)
+	exec(t, r.members[0].Root(t), "CREATE TABLE test.r (id INT PRIMARY KEY, v INT)")
+	var all []*sql.Conn
+	for i := range 30 {
+		c := r.conn(t, ReadWrite)
+		exec(t, c, "BEGIN", fmt.Sprintf("INSERT INTO r VALUES (%d, 0)", i), fmt.Sprintf("UPDATE r SET v = v + 1 WHERE id = %d", i))
+		all = append(all, c)
+	}
+	if err := r.members[2].Kill(mysqld.StayDown); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range all {
+		exec(t, c, fmt.Sprintf("UPDATE r SET v = v + 1 WHERE id = %d", i), "COMMIT")
+	}
+	if got := ask(t, r.members[0].Root(t), "SELECT CONCAT(COUNT(*), ' ', SUM(v)) FROM test.r"); got != "30 60" {
+		t.Errorf("rows and their sum: %s", got)
+	}
+	if n := r.proxy.m.replays.Load(); n < 5 || n > 20 {
+		t.Errorf("%d of 30 transactions were run again", n)
+	}
+}
