@@ -12,7 +12,7 @@ import (
 
 // Audits beside nine writers that never pause, on the table that is compared: they
 // end, report nothing, and the writers hardly notice. PERDURE_UNPACED audits of
-// PERDURE_UNPACED_ROWS rows (default 200,000), with as long a pause after each to
+// PERDURE_UNPACED_ROWS rows (default 200,000), with a pause after each to
 // count what writers do without one. Then one row is changed behind the back of the
 // group, and found under the same load.
 func TestAuditsEndBesideWritersThatNeverPause(t *testing.T) {
@@ -44,7 +44,7 @@ func TestAuditsEndBesideWritersThatNeverPause(t *testing.T) {
 		took := time.Since(began)
 		with.add(l.commits.Load()-at, took)
 		began, at = time.Now(), l.commits.Load()
-		if err := sleepIn(t.Context(), min(took, 20*time.Second)); err != nil {
+		if err := sleepIn(t.Context(), min(took, 10*time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		without.add(l.commits.Load()-at, time.Since(began))
