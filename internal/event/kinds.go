@@ -46,6 +46,8 @@ const (
 	GroupPoison         Kind = "group.poison-transaction"
 	GroupProblem        Kind = "group.problem"
 	GroupSolved         Kind = "group.solved"
+	GroupSlowed         Kind = "group.slowed"
+	GroupFullSpeed      Kind = "group.full-speed"
 
 	ProxyStarted  Kind = "proxy.started"
 	ProxyStopped  Kind = "proxy.stopped"
@@ -181,6 +183,8 @@ var Kinds = []Meaning{
 	{GroupPoison, Critical, "Several members gave up at the same transaction: it would stop every member that applies it.", ""},
 	{GroupProblem, Warning, "Something about the members a human should know: another group, a shared server_uuid, a stranger, a zone with the majority.", ""},
 	{GroupSolved, Info, "A problem is gone.", GroupProblem},
+	{GroupSlowed, Warning, "Writers are slowed down for a while, so that a member that joins catches up.", ""},
+	{GroupFullSpeed, Info, "Writers are not slowed down any more.", GroupSlowed},
 
 	{ProxyStarted, Info, "A proxy accepts clients.", ProxyStopped},
 	{ProxyStopped, Warning, "A proxy accepts no clients any more.", ""},

@@ -57,7 +57,7 @@ func (a *actor) Do(ctx context.Context, s *plan.Step, j plan.Journal) error {
 	case provision:
 		return a.provision(ctx, c, m, s, j)
 	case join:
-		return a.join(ctx, c, m, clientsOf(s), j)
+		return a.join(ctx, c, m, s, j)
 	case leave:
 		return a.leave(ctx, m, clientsOf(s), j)
 	case drop:
@@ -107,9 +107,9 @@ func (a *actor) Undo(ctx context.Context, s *plan.Step, j plan.Journal) error {
 		if err := a.drainMember(ctx, m, j); err != nil {
 			j.Note("%v", err)
 		}
-		return errors.Join(a.leave(ctx, m, clientsOf(s), j), a.undrainMember(ctx, m))
+		return errors.Join(a.unslow(ctx, s), a.leave(ctx, m, clientsOf(s), j), a.undrainMember(ctx, m))
 	case leave:
-		return a.join(ctx, c, m, clientsOf(s), j)
+		return a.join(ctx, c, m, s, j)
 	case drop:
 		return a.account(ctx, m)
 	case drain:
@@ -212,7 +212,7 @@ func (a *actor) bootstrap(ctx context.Context, c Cluster, m Known, s *plan.Step,
 		if err != nil {
 			return err
 		}
-		return a.opened(ctx, m, j)
+		return a.opened(ctx, m, s, j)
 	}
 	chosen, err := guard(c.Names(), v, Accept{Missing: list(s.Args["missing"]), CloneOver: list(s.Args["clone-over"])})
 	if err != nil {
@@ -232,12 +232,12 @@ func (a *actor) bootstrap(ctx context.Context, c Cluster, m Known, s *plan.Step,
 	if err := server.Bootstrap(ctx); err != nil {
 		return a.withLog(ctx, err, m)
 	}
-	return a.opened(ctx, m, j)
+	return a.opened(ctx, m, s, j)
 }
 
 // opened waits until a member is ONLINE, applied what it had, and is seen.
-func (a *actor) opened(ctx context.Context, m Known, j plan.Journal) error {
-	v, err := a.waitOnline(ctx, m, j)
+func (a *actor) opened(ctx context.Context, m Known, s *plan.Step, j plan.Journal) error {
+	v, err := a.waitOnline(ctx, m, s, j)
 	if err != nil {
 		return err
 	}

@@ -398,7 +398,7 @@ func describeClone(p mysql.CloneState) string {
 
 // join lets a provisioned server into the group and waits until it is ONLINE
 // and caught up.
-func (a *actor) join(ctx context.Context, c Cluster, m Known, clients clients, j plan.Journal) error {
+func (a *actor) join(ctx context.Context, c Cluster, m Known, s *plan.Step, j plan.Journal) error {
 	v, x, in, err := a.inGroup(ctx, m.Name)
 	if err != nil {
 		return err
@@ -433,11 +433,11 @@ func (a *actor) join(ctx context.Context, c Cluster, m Known, clients clients, j
 			return err
 		}
 		listed := func(v *topology.View) bool { x, _ := v.Member(m.Name); return listedByOthers(v, x.UUID) }
-		if err := a.changing(ctx, clients, func() error { return server.Join(ctx) }, listed); err != nil {
+		if err := a.changing(ctx, clientsOf(s), func() error { return server.Join(ctx) }, listed); err != nil {
 			return a.withLog(ctx, err, m)
 		}
 	}
-	return a.opened(ctx, m, j)
+	return a.opened(ctx, m, s, j)
 }
 
 // expelled waits until the group no longer lists a server that is outside: it
@@ -473,43 +473,58 @@ func listedByOthers(v *topology.View, uuid string) bool {
 }
 
 // waitOnline waits until the member is ONLINE. As long as it makes progress it
-// has time.
-func (a *actor) waitOnline(ctx context.Context, m Known, j plan.Journal) (*topology.View, error) {
+// has time. If it does not come nearer to the others, they write less for a
+// while.
+func (a *actor) waitOnline(ctx context.Context, m Known, s *plan.Step, j plan.Journal) (v *topology.View, err error) {
+	if err := a.unslow(ctx, s); err != nil { // what a killed node left
+		return nil, err
+	}
 	var progress uint64
 	last := time.Now()
 	stuck := errors.New("it makes no progress")
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	v, err := a.watch.Until(ctx, func(v *topology.View) bool {
-		x, _ := v.Member(m.Name)
-		if x.Report != nil {
-			if n := x.Report.Executed.Count(); n != progress {
-				progress, last = n, time.Now()
+	var behind catchUp
+	defer func() { err = errors.Join(err, a.pace(ctx, v, m, &behind, 0, s, j)) }()
+	want := 0
+	for {
+		v, err = a.watch.Until(ctx, func(v *topology.View) bool {
+			x, _ := v.Member(m.Name)
+			if x.Report != nil {
+				if n := x.Report.Executed.Count(); n != progress {
+					progress, last = n, time.Now()
+				}
 			}
+			if x.State == topology.Online {
+				return true
+			}
+			if at, ok := lacking(v, m.Name); ok {
+				j.Note("it is %s, %d transactions applied, %d to go", x.State, progress, at.lacks)
+				if want = behind.pace(at); want != behind.quota {
+					return true
+				}
+			}
+			limit := onlineLimit
+			if x.State == topology.Offline || x.State == topology.Error {
+				limit = 10 * time.Second // it fell out again; the report may lag behind
+			}
+			if time.Since(last) > limit {
+				cancel(stuck)
+			}
+			return false
+		})
+		x, _ := v.Member(m.Name)
+		if err != nil {
+			return v, fmt.Errorf("%s did not become ONLINE, it is %s (%s): %w", m.Name, x.State, x.Why, err)
 		}
 		if x.State == topology.Online {
-			return true
+			j.Note("ONLINE with %d transactions", progress)
+			return v, nil
 		}
-		if x.Report != nil && x.State == topology.Recovering {
-			if n := x.Report.Executed.Count(); n == progress {
-				j.Note("it is %s, %d transactions applied", x.State, n)
-			}
+		if err := a.pace(ctx, v, m, &behind, want, s, j); err != nil {
+			return v, err
 		}
-		limit := onlineLimit
-		if x.State == topology.Offline || x.State == topology.Error {
-			limit = 10 * time.Second // it fell out again; the report may lag behind
-		}
-		if time.Since(last) > limit {
-			cancel(stuck)
-		}
-		return false
-	})
-	if err != nil {
-		x, _ := v.Member(m.Name)
-		return v, fmt.Errorf("%s did not become ONLINE, it is %s (%s): %w", m.Name, x.State, x.Why, err)
 	}
-	j.Note("ONLINE with %d transactions", progress)
-	return v, nil
 }
 
 // leave takes a member out of the group, or waits until a dead one is out.

@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,11 +25,16 @@ import (
 // Every server of a cluster is restarted, and then replaced by another copy of
 // its programs, one after the other, under 32 writers. No client of the proxy is
 // told of an error and the members are equal afterwards. PERDURE_ROLLING=rounds
-// for the long run; a round takes about a minute.
+// for the long run, a round takes about a minute; PERDURE_THINK=duration for
+// writers that pause otherwise, or with 0s not at all.
 func TestRollingPlansUnderLoadAreNotFelt(t *testing.T) {
 	rounds, err := strconv.Atoi(os.Getenv("PERDURE_ROLLING"))
 	if err != nil {
 		t.Skip("set PERDURE_ROLLING to the number of rounds to run it")
+	}
+	pause, err := time.ParseDuration(cmp.Or(os.Getenv("PERDURE_THINK"), rollingPause.String()))
+	if err != nil {
+		t.Fatal(err)
 	}
 	d := newDepot(t)
 	w := newWhole(t, node.Options{Heal: true}, func(f *config.File) { f.Service.Restart = d.command() }, mysqltest.Each(d.via))
@@ -36,7 +42,7 @@ func TestRollingPlansUnderLoadAreNotFelt(t *testing.T) {
 	for round := range rounds {
 		for _, kind := range []string{"restart", "upgrade"} {
 			w.healthy(t, 2*time.Minute)
-			l := startLoad(t, w.rw, 32, rollingPause)
+			l := startLoad(t, w.rw, 32, pause)
 			time.Sleep(2 * time.Second) // it is under way
 			before, began := l.rate(time.Second, l.now()), l.now()
 			d.next(kind == "upgrade")
