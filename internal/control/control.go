@@ -20,6 +20,8 @@ type Control struct {
 	lock *dirLock // nil if the store is external
 	room *room    // nil if the store is external
 
+	forced bool // all other nodes are given up, see Alone
+
 	watches atomic.Uint64 // begun so far; numbers their streams
 
 	changing sync.Mutex // held by whoever starts or stops what runs

@@ -34,6 +34,7 @@ func (c *Control) settings(ending context.Context) *embed.Config {
 	if c.cfg.Start == Join {
 		e.ClusterState = embed.ClusterStateFlagExisting
 	}
+	e.ForceNewCluster = c.forced
 	e.TickMs = uint(c.cfg.Heartbeat.Milliseconds())
 	e.ElectionMs = uint(c.cfg.Election.Milliseconds())
 	e.UnsafeNoFsync = c.cfg.Sync == ToMemory

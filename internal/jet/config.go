@@ -30,6 +30,8 @@ type Config struct {
 	Cluster *Cluster
 	// External uses somebody else's servers; nothing is embedded then.
 	External *External
+
+	beside bool // start a companion: no other server comes
 }
 
 // Cluster is the link between the embedded servers of several nodes.

@@ -106,7 +106,7 @@ func (s *Server) startEmbedded(ctx context.Context) error {
 	srv.SetLoggerV2(s.serverLog(), false, false, false)
 	srv.Start()
 	s.embedded = srv
-	if k := s.cfg.Cluster; k != nil && k.Found && len(k.Peers) < 2 {
+	if k := s.cfg.Cluster; k != nil && (k.Found && len(k.Peers) < 2 || s.cfg.beside) {
 		if err := s.companion(); err != nil {
 			s.Close()
 			return err

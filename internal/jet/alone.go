@@ -1,0 +1,214 @@
+package jet
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A majority of a cluster of streams is lost for good. What is left has its
+// streams and may decide nothing. The server has a way out for exactly that: a
+// server without a leader is told to be content with its own vote for a while,
+// becomes the leader, and takes the lost ones out. Every stream then does so too,
+// accepts all that is in its log, and is brought down to the one copy there is.
+
+// Held is what a server holds of one stream.
+type Held struct {
+	Stream   string    `json:"stream"`
+	Messages uint64    `json:"messages"`
+	Last     uint64    `json:"last"` // sequence of the newest
+	At       time.Time `json:"at"`   // when that came
+}
+
+// Holds says what the streams in dir hold. Nobody may run there.
+func Holds(ctx context.Context, cfg Config, log *slog.Logger) ([]Held, error) {
+	s, err := lone(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return s.held()
+}
+
+// Alone makes the server of cfg the only one of its cluster. lost are the names
+// of all the others. Nobody may run in cfg.Dir. cfg.Cluster needs its Name, its
+// Secret and a TLS that holds on 127.0.0.1: nothing leaves this host. It may be
+// called again after an error.
+func Alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) error {
+	if err := alone(ctx, cfg, lost, log); err != nil {
+		return fmt.Errorf("go on with the streams of %s alone: %w", cfg.Name, err)
+	}
+	return nil
+}
+
+func alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) error {
+	s, err := lone(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := patiently(ctx, "one vote is enough", s.rescue); err != nil {
+		return err
+	}
+	if err := s.holdsAll(ctx); err != nil {
+		return err
+	}
+	for _, name := range lost {
+		if err := patiently(ctx, "take "+name+" out", func(ctx context.Context) error { return s.Unlink(ctx, name) }); err != nil {
+			return err
+		}
+	}
+	err = patiently(ctx, "every stream has accepted what is here", s.leadsAll)
+	if err != nil {
+		return err
+	}
+	err = patiently(ctx, "one copy of every stream", func(ctx context.Context) error {
+		whole, err := s.Copies(ctx, 1)
+		if err == nil && !whole {
+			err = errors.New("not every stream has left the others yet")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return patiently(ctx, "only one is left", func(context.Context) error {
+		if all := s.Linked(); len(all) != 1 {
+			return fmt.Errorf("there are %d", len(all))
+		}
+		return nil
+	})
+}
+
+// rescue makes this server lead a cluster that has lost its majority.
+func (s *Server) rescue(ctx context.Context) error {
+	z, err := s.embedded.Jsz(&server.JSzOptions{})
+	if err != nil || z.Meta == nil {
+		return errors.Join(errors.New("there is no cluster yet"), err)
+	}
+	if z.Meta.Leader == s.cfg.Name {
+		return nil
+	}
+	nc, err := s.connect(1)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	m, err := nc.RequestWithContext(ctx, server.JSApiMetaRescue, []byte(`{"quorum_needed":1}`))
+	if err != nil {
+		return err
+	}
+	var answer server.JSApiMetaRescueResponse
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return err
+	}
+	if answer.Error != nil {
+		return errors.New(answer.Error.Description)
+	}
+	return errors.New("it does not lead yet")
+}
+
+// lone starts a server that nobody from outside comes to.
+func lone(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
+	k := *cfg.Cluster
+	port, err := freePort(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k.Listen = net.JoinHostPort("127.0.0.1", port)
+	k.Peers, k.Found = []string{k.Listen}, false
+	cfg.Cluster, cfg.beside = &k, true
+	return Open(ctx, cfg, log)
+}
+
+func freePort(ctx context.Context) (string, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = ln.Close() }()
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	return port, err
+}
+
+// patiently asks again and again until ctx ends.
+func patiently(ctx context.Context, what string, ok func(context.Context) error) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := ok(try)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, errors.Join(err, context.Cause(ctx)))
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// leadsAll tells whether this server leads the cluster and every stream, and has
+// applied all that is in their logs.
+func (s *Server) leadsAll(context.Context) error {
+	z := s.embedded.Raftz(&server.RaftzOptions{})
+	if z == nil {
+		return errors.New("there is no cluster yet")
+	}
+	for name, g := range (*z)[systemAccount] {
+		if g.State != "LEADER" || g.Committed < g.PIndex || g.Applied < g.Committed {
+			return fmt.Errorf("%s is %s, %d of %d entries are accepted and %d applied", name, strings.ToLower(g.State), g.Committed, g.PIndex, g.Applied)
+		}
+	}
+	return nil
+}
+
+// holdsAll says which streams this server has no copy of.
+func (s *Server) holdsAll(ctx context.Context) error {
+	js, err := jetstream.New(s.nc, jetstream.WithDefaultTimeout(5*time.Second))
+	if err != nil {
+		return err
+	}
+	mine, err := s.held()
+	if err != nil {
+		return err
+	}
+	names := js.StreamNames(ctx)
+	var missing []string
+	for name := range names.Name() {
+		if !slices.ContainsFunc(mine, func(h Held) bool { return h.Stream == name }) {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("this node has no copy of the streams %s: go on with another node that is left", strings.Join(missing, ", "))
+	}
+	return names.Err()
+}
+
+// held is what this server has, whoever leads.
+func (s *Server) held() ([]Held, error) {
+	z, err := s.embedded.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+	if err != nil {
+		return nil, err
+	}
+	var out []Held
+	for _, a := range z.AccountDetails {
+		for _, st := range a.Streams {
+			out = append(out, Held{Stream: st.Name, Messages: st.State.Msgs, Last: st.State.LastSeq, At: st.State.LastTime})
+		}
+	}
+	slices.SortFunc(out, func(a, b Held) int { return cmp.Compare(a.Stream, b.Stream) })
+	return out, nil
+}

@@ -1,0 +1,97 @@
+package jet_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/perdure/perdure/internal/event"
+	"github.com/perdure/perdure/internal/jet"
+)
+
+// Two of three servers are lost for good, under appends. The one that is left
+// goes on alone with all that was acknowledged, and two new ones join it.
+func TestOneServerGoesOnAloneAfterAMajorityWasLost(t *testing.T) {
+	t.Parallel()
+	tr := newTrio(t)
+	tr.start(0, 1, 2)
+	cfg := jet.LogConfig{Name: "w", Replicas: 3, MaxBytes: 1 << 26}
+	l := openLog(t, tr.srv[0], cfg)
+	v := tr.srv[0].Events(jet.EventsConfig{Replicas: 3}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	running, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = v.Run(running) }()
+	v.Publish(event.New(event.NodeStarted, "node/n0", "1"))
+	n := 0
+	add := func(l *jet.Log, count int) {
+		t.Helper()
+		for range count {
+			n++
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			seq, err := l.Append(ctx, frame(n))
+			cancel()
+			if err != nil || seq != uint64(n) {
+				t.Fatalf("frame %d is at %d: %v", n, seq, err)
+			}
+		}
+	}
+	add(l, 50)
+	generation := l.Generation()
+	// All are gone at one moment: the last that is left was no leader of everything.
+	for _, i := range []int{1, 2, 0} {
+		go tr.srv[i].Close()
+	}
+	stop()
+	<-ended
+	for _, s := range tr.srv {
+		s.Close()
+	}
+
+	left := tr.cfgs[2]
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	held, err := jet.Holds(ctx, left, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	t.Logf("%+v, %v", held, err)
+	if err != nil || len(held) != 2 || held[1].Last == 0 {
+		t.Errorf("it holds %+v, %v", held, err)
+	}
+	began := time.Now()
+	if err := jet.Alone(ctx, left, []string{"n0", "n1"}, slog.New(slog.NewTextHandler(t.Output(), nil))); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("alone after %s", time.Since(began).Round(time.Millisecond))
+
+	after, err := jet.Holds(ctx, left, slog.New(slog.DiscardHandler))
+	if err != nil || len(after) != 2 || after[0].Last != 1 || after[1].Last != uint64(n) {
+		t.Errorf("it had %+v and holds %+v, %v", held, after, err)
+	}
+
+	// It is the first of a cluster again.
+	k := *left.Cluster
+	k.Found, k.Peers = true, []string{k.Listen}
+	left.Cluster = &k
+	s := open(t, left)
+	l = openLog(t, s, jet.LogConfig{Name: "w", MaxBytes: 1 << 26, Expect: generation})
+	readAll(t, l, 1, uint64(n))
+	add(l, 5)
+	for i, name := range []string{"n3", "n4"} {
+		cfg := tr.cfgs[i]
+		cfg.Name, cfg.Dir = name, t.TempDir()
+		open(t, cfg)
+		eventually(t, 40*time.Second, name+" is in the cluster", func() bool {
+			for _, p := range s.Linked() {
+				if p.Name == name && p.Answers {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	eventually(t, 40*time.Second, "every stream has three copies", func() bool {
+		whole, err := s.Copies(t.Context(), 3)
+		return whole && err == nil
+	})
+	add(l, 5)
+	readAll(t, l, 1, uint64(n))
+}
