@@ -2,6 +2,7 @@ package group
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +47,8 @@ const (
 	errorFor   = 12 * time.Second        // a member in ERROR may come back by itself: its first try follows at once
 	outageFor  = 5 * time.Second         // nobody is in a group before the group is started
 	lostFor    = 3 * time.Second         // the majority is lost before the rest goes on
+	followFor  = 15 * time.Second        // a lost member is down while another one is back, before the rest goes on
+	moreFor    = time.Minute             // the same, while the one that is back has more than the rest
 	poisonFor  = 5 * time.Second         // everybody is in ERROR before that is taken apart
 	leavingFor = 1500 * time.Millisecond // a member that leaves is listed a moment longer
 	deadFor    = 3 * time.Second         // a silent member's silence, besides what its group says
@@ -277,7 +280,7 @@ func talking(v *topology.View, does bool) bool {
 func healLost(v *topology.View, now time.Time) Remedy {
 	var lost, unproven []string
 	var more gtid.Set // what those that answer have; theirs is known, the others' is not
-	answering := 0
+	answering, down := 0, time.Duration(math.MaxInt64)
 	for _, m := range v.Members {
 		if in := m.State == topology.Online || m.State == topology.Recovering; in || !listedByOthers(v, m.UUID) {
 			continue
@@ -292,10 +295,11 @@ func healLost(v *topology.View, now time.Time) Remedy {
 		if m.Failure != topology.Refused && !fenced {
 			unproven = append(unproven, fmt.Sprintf("%s is %s: %s", m.Name, m.State, m.Why))
 		}
-		// Nobody listens at its address for longer than the group needs to notice.
-		refused := m.Failure == topology.Refused && now.Sub(m.Heard) >= lostFor
-		if now.Sub(m.Since) < lostFor && !refused {
+		if now.Sub(m.Since) < lostFor {
 			return Remedy{}
+		}
+		if m.Failure == topology.Refused {
+			down = min(down, now.Sub(m.Since))
 		}
 	}
 	left := v.In(topology.Online)
@@ -308,6 +312,11 @@ func healLost(v *topology.View, now time.Time) Remedy {
 	}
 	for _, o := range left {
 		more = more.Subtract(o.Report.Holds())
+	}
+	// Some of them are back, so the others may be about to. What a majority
+	// acknowledged in its last moment may be on them alone: it is looked at first.
+	if answering > 0 && (down < followFor || down < moreFor && !more.IsEmpty()) {
+		return Remedy{}
 	}
 	if answering == len(lost) && !more.IsEmpty() {
 		return Remedy{Do: Regroup, Names: namesOf(left), Why: fmt.Sprintf("the majority is lost and back outside of the group, with %s that the rest lacks", describe(more))}

@@ -87,10 +87,6 @@ func says(seconds int) func(*topology.Member) {
 	return func(m *topology.Member) { m.Report.StatsPeriod = seconds }
 }
 
-func unheard(d time.Duration) func(*topology.Member) {
-	return func(m *topology.Member) { m.Heard = m.Heard.Add(-d) }
-}
-
 func silentFor(d time.Duration) func(*topology.Member) {
 	return func(m *topology.Member) { m.Failure, m.Heard = topology.Silent, m.Heard.Add(-d) }
 }
@@ -180,9 +176,17 @@ func TestHeal(t *testing.T) {
 		{name: "majority lost and proven down: go on without it", p: whole().quorum(topology.LostQuorum).
 			is("m2", topology.Unreachable, 4*time.Second, noListener).is("m3", topology.Unreachable, 4*time.Second, noListener).
 			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE"), do: Force},
-		{name: "majority lost, one restarted and read-only: go on", p: whole().quorum(topology.LostQuorum).
-			is("m2", topology.Offline, 4*time.Second).is("m3", topology.Unreachable, 4*time.Second, noListener).
+		{name: "majority lost, one is back, the other may follow: wait", p: whole().quorum(topology.LostQuorum).
+			is("m2", topology.Offline, 4*time.Second).is("m3", topology.Unreachable, 14*time.Second, noListener).
+			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE")},
+		{name: "majority lost, one is back, the other stays down: go on", p: whole().quorum(topology.LostQuorum).
+			is("m2", topology.Offline, 4*time.Second).is("m3", topology.Unreachable, 15*time.Second, noListener).
 			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE"), do: Force},
+		{name: "majority lost, one is back and has more, the other may follow: wait", p: whole().quorum(topology.LostQuorum).
+			is("m2", topology.Offline, 4*time.Second, func(m *topology.Member) {
+				m.Report.Executed = gtid.MustParse("aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1-12")
+			}).is("m3", topology.Unreachable, 50*time.Second, noListener).
+			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE")},
 		{name: "majority lost, one restarted and writable: a human", p: whole().quorum(topology.LostQuorum).
 			is("m2", topology.Offline, 4*time.Second, func(m *topology.Member) { m.Report.SuperReadOnly = false }).is("m3", topology.Unreachable, 4*time.Second, noListener).
 			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE"), do: Ask},
@@ -191,9 +195,6 @@ func TestHeal(t *testing.T) {
 		{name: "made quiet, and not noticed by the group yet: wait", p: whole().quorum(topology.LostQuorum).
 			is("m1", topology.Online, time.Hour, says(quietPeriod)).is("m2", topology.Suspect, 0, noListener).is("m3", topology.Suspect, 0, noListener)},
 		{name: "the majority is there and a member was made quiet: talk again", p: whole().is("m1", topology.Online, time.Hour, says(quietPeriod)), do: Talk},
-		{name: "majority lost, nobody listens for long, noticed just now: go on without it", p: whole().quorum(topology.LostQuorum).
-			is("m2", topology.Unreachable, 0, noListener, unheard(5*time.Second)).is("m3", topology.Unreachable, 0, noListener, unheard(5*time.Second)).
-			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE"), do: Force},
 		{name: "majority silent is no proof: a human", p: whole().quorum(topology.LostQuorum).
 			is("m2", topology.Unreachable, time.Minute, silentFor(time.Minute)).is("m3", topology.Unreachable, time.Minute, noListener).
 			listed("m2", "UNREACHABLE").listed("m3", "UNREACHABLE"), do: Ask},

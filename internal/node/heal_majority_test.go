@@ -44,16 +44,19 @@ func (w *ward) loseMajority(t *testing.T, what string, stays int) {
 			lost = append(lost, m.Name())
 		}
 	}
+	before := w.load.rate(w.load.now()-2*time.Second, w.load.now())
 	began, at := time.Now(), w.load.now()
 	w.kill(t, mysqld.StayDown, lost...)
+	// What was under way may be acknowledged before; that is not writing.
+	again := at + time.Second
 	waitUntil(t, 2*time.Minute, "writers write again", func() bool {
-		now := w.load.now()
-		return now-at > 5*time.Second && w.load.count(now-time.Second, now) > 10
+		for ; again+time.Second < w.load.now(); again += 100 * time.Millisecond {
+			if w.load.rate(again, again+time.Second) > before/2 {
+				return true
+			}
+		}
+		return false
 	})
-	again := at + time.Second // a write that was under way may be acknowledged before
-	for w.load.count(again, again+500*time.Millisecond) < 5 {
-		again += 100 * time.Millisecond
-	}
 	var said []string
 	for _, e := range w.events(t, began) {
 		for _, kind := range []string{"group.quorum-lost", "healing.acts", "group.quorum-regained", "group.bootstrapped", "healing.asks"} {
