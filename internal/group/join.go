@@ -477,7 +477,7 @@ func listedByOthers(v *topology.View, uuid string) bool {
 // while.
 func (a *actor) waitOnline(ctx context.Context, m Known, s *plan.Step, j plan.Journal) (v *topology.View, err error) {
 	if err := a.unslow(ctx, s); err != nil { // what a killed node left
-		return nil, err
+		a.Log.Warn("writers may be slowed down still", "member", m.Name, "err", err)
 	}
 	var progress uint64
 	last := time.Now()
@@ -518,8 +518,9 @@ func (a *actor) waitOnline(ctx context.Context, m Known, s *plan.Step, j plan.Jo
 			return v, fmt.Errorf("%s did not become ONLINE, it is %s (%s): %w", m.Name, x.State, x.Why, err)
 		}
 		if x.State == topology.Online {
+			err = a.pace(ctx, v, m, &behind, 0, s, j)
 			j.Note("ONLINE with %d transactions", progress)
-			return v, nil
+			return v, err
 		}
 		if err := a.pace(ctx, v, m, &behind, want, s, j); err != nil {
 			return v, err

@@ -14,6 +14,7 @@ import (
 	"github.com/perdure/perdure/internal/event"
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/plan"
+	"github.com/perdure/perdure/internal/state"
 	"github.com/perdure/perdure/internal/topology"
 )
 
@@ -99,6 +100,9 @@ func (c *catchUp) now(quota int, at time.Time) {
 	}
 }
 
+// giveUp lets the writers have what they had, for good.
+func (c *catchUp) giveUp() { c.quota, c.slowed = 0, time.Time{}.Add(1) }
+
 // lacking reads a mark about a member from a View; ok is false if there is none.
 func lacking(v *topology.View, name string) (mark, bool) {
 	x, _ := v.Member(name)
@@ -137,8 +141,10 @@ func (a *actor) slow(ctx context.Context, v *topology.View, m Known, quota int, 
 	if err != nil {
 		return err
 	}
-	if d, err := server.Dialect(ctx); err != nil || d.RDS {
+	if d, err := server.Dialect(ctx); err != nil {
 		return err
+	} else if d.RDS {
+		return errors.New("flow control belongs to the DB parameter group")
 	}
 	members := v.In(topology.Online, topology.Recovering)
 	if err := a.before(ctx, members, s); err != nil {
@@ -194,7 +200,8 @@ func setQuotas(ctx context.Context, server *mysql.Server, values map[string]stri
 	return nil
 }
 
-// unslow gives every member back what slow changed.
+// unslow gives every member back what slow changed. A member that cannot be
+// reached is tried for a moment; then drift tells of it.
 func (a *actor) unslow(ctx context.Context, s *plan.Step) error {
 	was := map[string]map[string]string{}
 	for k, value := range s.Before {
@@ -209,7 +216,7 @@ func (a *actor) unslow(ctx context.Context, s *plan.Step) error {
 		return nil
 	}
 	// Whoever broke the step off wants it to end, and the writers to go on.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*lookLimit)
 	defer cancel()
 	v := a.watch.View()
 	var members []topology.Member
@@ -220,7 +227,18 @@ func (a *actor) unslow(ctx context.Context, s *plan.Step) error {
 		}
 	}
 	err := a.onEach(members, func(x topology.Member, server *mysql.Server) error {
-		return setQuotas(ctx, server, was[x.Name])
+		for {
+			ask, cancel := context.WithTimeout(ctx, lookLimit)
+			err := setQuotas(ask, server, was[x.Name])
+			cancel()
+			if err == nil || ctx.Err() != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(300 * time.Millisecond):
+			}
+		}
 	})
 	if err == nil {
 		maps.DeleteFunc(s.Before, func(k, _ string) bool { return strings.Contains(k, " ") })
@@ -245,21 +263,33 @@ func (a *actor) onEach(members []topology.Member, do func(topology.Member, *mysq
 	return errors.Join(failed...)
 }
 
-// pace makes the group write as much as catchUp wants, and says so.
+// pace makes the group write as much as catchUp wants, and says so. A group that
+// cannot be slowed down is none the worse: the member goes on as it did.
 func (a *actor) pace(ctx context.Context, v *topology.View, m Known, c *catchUp, quota int, s *plan.Step, j plan.Journal) error {
-	if quota == c.quota {
+	was := c.quota
+	if quota == was {
 		return nil
 	}
-	if err := a.slow(ctx, v, m, quota, s, j); err != nil {
-		return fmt.Errorf("slow the writers down for %s: %w", m.Name, err)
-	}
 	c.now(quota, time.Now())
+	if err := a.slow(ctx, v, m, quota, s, j); err != nil {
+		if unwritten(err) {
+			return err
+		}
+		a.Log.Warn("writers could not be slowed down, or are still", "member", m.Name, "writes_per_second", quota, "err", err)
+		j.Note("%v", err)
+		if quota > 0 {
+			c.giveUp()
+			return a.unslow(ctx, s)
+		}
+	}
 	x, _ := v.Member(m.Name)
+	last := c.marks[len(c.marks)-1]
 	kind, text := event.GroupFullSpeed, fmt.Sprintf("writers are not slowed down any more: %s is %s", m.Name, x.State)
-	if last := c.marks[len(c.marks)-1]; quota > 0 {
+	switch {
+	case quota > 0:
 		kind, text = event.GroupSlowed, fmt.Sprintf("for a while the group accepts %d writes a second, so that %s catches up: it lacks %d transactions and does not come nearer", quota, m.Name, last.lacks)
-	} else if x.State == topology.Recovering {
-		text += fmt.Sprintf(", it lacks %d transactions, and %s are over", last.lacks, slowMost)
+	case x.State == topology.Recovering:
+		text += fmt.Sprintf(", it lacks %d transactions", last.lacks)
 	}
 	a.Log.Info(text, "member", m.Name)
 	j.Note("%s", text)
@@ -270,4 +300,10 @@ func (a *actor) pace(ctx context.Context, v *topology.View, m Known, c *catchUp,
 	e.Member = m.Name
 	a.Tell.Publish(e)
 	return nil
+}
+
+// unwritten tells an error of the journal, or of the right to act, from one of a
+// server: the plan goes on elsewhere then.
+func unwritten(err error) bool {
+	return errors.Is(err, state.ErrStale) || errors.Is(err, state.ErrUnavailable) || errors.Is(err, state.ErrConflict)
 }

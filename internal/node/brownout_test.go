@@ -21,6 +21,9 @@ import (
 // tenths of what they had.
 const brownOutLimit = 9 * time.Second
 
+// rateBefore is how long the rate before the loss is measured.
+const rateBefore = 10 * time.Second
+
 // A member is lost under 32 writers, by kill -9 and by SIGSTOP, with healing and,
 // in turns on the same servers, without it. A measurement:
 // PERDURE_BROWNOUT=rounds, PERDURE_FAULT=kill,stop, PERDURE_ALONE=rounds without.
@@ -80,6 +83,7 @@ type loss struct {
 	errors       int
 	text         string
 	seconds      []int // acknowledged in each second since
+	clients      []int // and to how many clients
 }
 
 func (r loss) String() string {
@@ -87,8 +91,8 @@ func (r loss) String() string {
 	if r.alone {
 		who = "MySQL alone"
 	}
-	return fmt.Sprintf("%-5s %s %-11s base %5.0f/s during %4.0f/s  suspected %s  noticed %s  decided %s  expelled %s  >=90%% %s  longest stall %s  errors %d %s\n      each second: %v",
-		r.kind, r.member, who, r.base, r.during, secs(r.suspected), secs(r.noticed), secs(r.decided), secs(r.expelled), secs(r.back), secs(r.stall), r.errors, r.text, r.seconds)
+	return fmt.Sprintf("%-5s %s %-11s base %5.0f/s during %4.0f/s  suspected %s  noticed %s  decided %s  expelled %s  >=90%% %s  longest stall %s  errors %d %s\n      each second: %v\n      clients: %v",
+		r.kind, r.member, who, r.base, r.during, secs(r.suspected), secs(r.noticed), secs(r.decided), secs(r.expelled), secs(r.back), secs(r.stall), r.errors, r.text, r.seconds, r.clients)
 }
 
 func secs(d time.Duration) string {
@@ -110,11 +114,13 @@ func (w *whole) lose(t *testing.T, l *load, kind string, m *mysqltest.Member, al
 	if alone {
 		w.pause(t, group.Pause{Since: time.Now(), By: "test", Why: "to see MySQL alone"})
 	}
-	time.Sleep(5 * time.Second) // what is measured as the rate before
+	// The rate before, once the members are warm again: over as long as they
+	// need to get into their stride and out of it.
+	time.Sleep(3*time.Second + rateBefore)
 	r := loss{kind: kind, member: m.Name(), alone: alone, suspected: -1, noticed: -1, decided: -1, expelled: -1, back: -1}
 	was, _ := w.node.Node.Watch().View().Member(m.Name())
 	at, struck := l.now(), time.Now()
-	r.base = l.rate(at-4*time.Second, at)
+	r.base = l.rate(at-rateBefore, at)
 	var err error
 	if kind == "kill" {
 		err = m.Kill(mysqld.StayDown)
@@ -151,6 +157,7 @@ func (w *whole) lose(t *testing.T, l *load, kind string, m *mysqltest.Member, al
 	r.errors, r.text = l.errors(at)
 	for d := at; d < l.now() && d < at+30*time.Second; d += time.Second {
 		r.seconds = append(r.seconds, l.count(d, d+time.Second))
+		r.clients = append(r.clients, l.clients(d, d+time.Second))
 	}
 	if kind == "kill" {
 		err = m.Start(t.Context())

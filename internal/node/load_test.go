@@ -33,8 +33,9 @@ type load struct {
 }
 
 type ack struct {
-	at time.Duration // since began
-	id int64
+	at     time.Duration // since began
+	id     int64
+	client int
 }
 
 type fault struct {
@@ -63,15 +64,15 @@ func startLoad(t *testing.T, address string, clients int, pause time.Duration) *
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{began: time.Now()}
 	var all sync.WaitGroup
-	for range clients {
-		all.Go(func() { l.client(ctx, db, pause) })
+	for i := range clients {
+		all.Go(func() { l.client(ctx, db, i, pause) })
 	}
 	l.stop = sync.OnceFunc(func() { cancel(); all.Wait(); _ = db.Close() })
 	t.Cleanup(l.stop)
 	return l
 }
 
-func (l *load) client(ctx context.Context, db *sql.DB, pause time.Duration) {
+func (l *load) client(ctx context.Context, db *sql.DB, number int, pause time.Duration) {
 	var c *sql.Conn
 	defer func() {
 		if c != nil {
@@ -99,7 +100,7 @@ func (l *load) client(ctx context.Context, db *sql.DB, pause time.Duration) {
 		_, err := c.ExecContext(limited, "INSERT INTO acked (id) VALUES (?)", id)
 		cancel()
 		if err == nil {
-			l.acked(id, time.Since(began))
+			l.acked(id, number, time.Since(began))
 		} else {
 			_, told := errors.AsType[*driver.MySQLError](err)
 			l.failed(ctx, err.Error(), !told)
@@ -119,10 +120,10 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (l *load) acked(id int64, took time.Duration) {
+func (l *load) acked(id int64, client int, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.acks = append(l.acks, ack{time.Since(l.began), id})
+	l.acks = append(l.acks, ack{time.Since(l.began), id, client})
 	l.worst = max(l.worst, took)
 }
 
@@ -151,6 +152,19 @@ func (l *load) countLocked(from, to time.Duration) int {
 		return i
 	}
 	return at(to) - at(from)
+}
+
+// clients is how many clients had a write acknowledged between two moments.
+func (l *load) clients(from, to time.Duration) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seen := map[int]bool{}
+	for _, a := range l.acks {
+		if a.at >= from && a.at < to {
+			seen[a.client] = true
+		}
+	}
+	return len(seen)
 }
 
 // rate is acknowledged writes a second.

@@ -39,6 +39,7 @@ func TestRollingPlansUnderLoadAreNotFelt(t *testing.T) {
 	d := newDepot(t)
 	w := newWhole(t, node.Options{Heal: true}, func(f *config.File) { f.Service.Restart = d.command() }, mysqltest.Each(d.via))
 	d.manage(t, w)
+	flow := flowControl(t, w.three[0])
 	for round := range rounds {
 		for _, kind := range []string{"restart", "upgrade"} {
 			w.healthy(t, 2*time.Minute)
@@ -69,11 +70,25 @@ func TestRollingPlansUnderLoadAreNotFelt(t *testing.T) {
 			if kind == "upgrade" {
 				d.check(t, w.three)
 			}
+			for _, m := range w.three { // writers may have been slowed down meanwhile
+				if now := flowControl(t, m); now != flow {
+					t.Errorf("flow control of %s is %s, it was %s", m.Name(), now, flow)
+				}
+			}
 			l.onEach(t, w.three)
 			sameEverywhere(t, w.three, nil)
 			audited(t, w.node.Node.Watch(), w.three)
 		}
 	}
+}
+
+func flowControl(t *testing.T, m *mysqltest.Member) (settings string) {
+	t.Helper()
+	if err := m.Root(t).QueryRowContext(t.Context(), `SELECT GROUP_CONCAT(VARIABLE_NAME, '=', VARIABLE_VALUE ORDER BY VARIABLE_NAME)
+		FROM performance_schema.global_variables WHERE VARIABLE_NAME LIKE 'group_replication_flow_control%'`).Scan(&settings); err != nil {
+		t.Fatal(err)
+	}
+	return settings
 }
 
 // rollingPause is what each of the writers thinks between two writes. Members and
