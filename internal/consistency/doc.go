@@ -14,12 +14,16 @@
 //  1. Scan. A table is walked along its key in slices of 60 ms or so. For each,
 //     every member computes the number of rows and the exclusive or of the
 //     SHA-256 of each row, in one statement, which sees one snapshot. Equal
-//     slices are done. Different ones are narrowed to single rows.
-//  2. Look again. Each suspicious row is read again on all members, some times
-//     over two seconds, each time after they caught up with each other. A row
-//     that shows the same somewhere is dropped: it was a write on its way.
-//     So is a row that every member showed changing, where whole rows are logged
-//     (binlog_row_image=FULL): each such write made it the same everywhere.
+//     slices are done. Different ones are sifted: each member puts their rows
+//     into heaps by key and sums up each, and the rows of different heaps are
+//     read one by one. Beside writers that never pause every slice differs.
+//  2. Look again. Suspicious rows are taken along and read again on all members,
+//     many in one statement, while the walk goes on: for two seconds, and until
+//     every member has executed what any had begun when they were found. A row
+//     that showed the same everywhere, at whatever looks, is dropped: it was a
+//     write on its way. So is a row that every member showed changing, where whole
+//     rows are logged (binlog_row_image=FULL): each such write made it the same
+//     everywhere.
 //  3. Prove. What still differs is not a race, most likely. A proof makes it
 //     certain; without one, nothing is reported as a difference.
 //
@@ -74,8 +78,8 @@
 //
 // # What it costs
 //
-// Memory: a few hundred rows' keys and hashes a member, and the names of all
-// tables. Time: about 1 µs of one core per row of 100 bytes on each member. While
+// Memory: the keys and hashes of 10,000 rows a member at most, and the names of
+// all tables. Time: about 1 µs of one core per row of 100 bytes on each member. While
 // a member has other work the audit keeps it busy for BusyShare of the time; it
 // rests while a member's queue is long. Slices end after a time, not after a
 // number of rows, so that no statement holds back purge or a schema change.
