@@ -132,7 +132,7 @@ func healMembers(c Cluster, v *topology.View, tried history, now time.Time) Reme
 // hurry decides about the expel timeout and about the group's talk alone. It is no
 // plan, changes nothing that lasts, and is right while a plan runs, too.
 func hurry(c Cluster, v *topology.View, now time.Time) Remedy {
-	if !c.Empty() && v.Quorum == topology.LostQuorum && talking(v, true) {
+	if !c.Empty() && v.Quorum == topology.LostQuorum && talking(v, true) && fresh(v, now) {
 		return Remedy{Do: Quiet, Why: "the group lost its majority: what is said now has to be gone through before the rest can go on"}
 	}
 	if c.Empty() || v.Quorum != topology.HasQuorum {
@@ -264,6 +264,17 @@ func expelTimeouts(v *topology.View, want int) bool {
 // writers: with nine of them the rest committed again after 22 to 56 s, with none
 // after 11 s.
 const quietPeriod = 59
+
+// quietWithin is how long after something changed about a lost member the rest is
+// made quiet: later it helps little, and some servers cannot be told.
+const quietWithin = 10 * time.Second
+
+// fresh tells whether something changed about a lost member a moment ago.
+func fresh(v *topology.View, now time.Time) bool {
+	return slices.ContainsFunc(v.Members, func(m topology.Member) bool {
+		return m.State != topology.Online && listedByOthers(v, m.UUID) && now.Sub(m.Since) < quietWithin
+	})
+}
 
 // talking tells whether any member that could be told talks about its load, or
 // whether one was made quiet.
