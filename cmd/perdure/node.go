@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"github.com/perdure/perdure/internal/client"
 	"github.com/perdure/perdure/internal/config"
 	"github.com/perdure/perdure/internal/node"
+	"github.com/perdure/perdure/internal/pause"
 )
 
 func (c *cli) node() *cobra.Command {
@@ -37,7 +37,7 @@ func (c *cli) node() *cobra.Command {
 			return map[string]error{"ok": nil, "degraded": exit(exitDegraded), "down": exit(exitNoQuorum)}[all.Level]
 		}),
 	}
-	cmd.AddCommand(list, c.nodeInvite(), c.nodeJoin(), c.nodeRemove(), c.nodeReplace())
+	cmd.AddCommand(list, c.nodeInvite(), c.nodeJoin(), c.nodeRemove(), c.nodeReplace(), c.nodeAlone())
 	return cmd
 }
 
@@ -169,7 +169,7 @@ majority. Run it again after an interruption: it goes on.`,
 					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%s is being taken out; it goes on without you: perdure node list\n", args[0])
 					return exit(exitRunning)
 				}
-				if err := pauseFor(cmd.Context(), 300*time.Millisecond); err != nil {
+				if err := pause.For(cmd.Context(), 300*time.Millisecond); err != nil {
 					return exit(exitRunning)
 				}
 				if now, err := cl.Nodes(cmd.Context()); err == nil {
@@ -189,13 +189,4 @@ majority. Run it again after an interruption: it goes on.`,
 
 func on(all api.Nodes, name string) bool {
 	return slices.ContainsFunc(all.Nodes, func(n api.Node) bool { return n.Name == name })
-}
-
-func pauseFor(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
 }

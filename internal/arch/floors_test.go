@@ -13,13 +13,13 @@ import (
 var floors = [][]string{
 	0: { // words and small tools: the standard library and nothing else
 		"gtid", "topology", "event", "state", "api",
-		"run", "pki", "arch",
+		"run", "pause", "pki", "arch",
 	},
 	1: { // hands: each touches one thing
 		"mysql", "mysql/wire", "mysql/lexer", "mysql/mysqld", "client", "dash", "envelope",
 	},
 	2: { // senses, and what duties share
-		"lease", "watch", "route", "check", "advise", "plan", "access", "auditlog",
+		"lease", "watch", "route", "outcome", "check", "advise", "plan", "access", "auditlog",
 	},
 	3: { // duties
 		"group", "proxy", "queue", "site", "vault", "alarm", "rule", "hook", "drill", "consistency", "schedule", "peers",

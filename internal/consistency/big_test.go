@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/consistency"
+	"github.com/perdure/perdure/internal/pause"
 )
 
 const (
@@ -53,9 +54,9 @@ func TestOneChangedRowAmongTenMillionIsFound(t *testing.T) {
 	if err != nil {
 		t.Skip("takes minutes and 4 GB of disk; PERDURE_BIG=1 runs it")
 	}
-	writers, pause := 3, time.Microsecond
+	writers, gap := 3, time.Microsecond
 	if rows == 1 {
-		rows, writers, pause = 10_000_000, 11, 150*time.Millisecond
+		rows, writers, gap = 10_000_000, 11, 150*time.Millisecond
 	}
 	began := time.Now()
 	g := startGroup(t, map[string]string{"innodb_buffer_pool_size": "512M", "innodb_redo_log_capacity": "512M"}, func(db *sql.DB) error { return fill(db, rows) })
@@ -64,7 +65,7 @@ func TestOneChangedRowAmongTenMillionIsFound(t *testing.T) {
 	behind(t, g.members[2], fmt.Sprintf("UPDATE big.t SET price = price + 0.01 WHERE id = %d", row))
 
 	// Writers leave that row alone: a write would repair it.
-	l := g.load(t, writers, pause, row-1, "big.t")
+	l := g.load(t, writers, gap, row-1, "big.t")
 	var sums [2]struct {
 		commits int64
 		took    time.Duration
@@ -77,7 +78,7 @@ func TestOneChangedRowAmongTenMillionIsFound(t *testing.T) {
 		sums[which].windows++
 		since, commits = time.Now(), l.commits.Load()
 	}
-	if err := sleepIn(t.Context(), 3*bigWindow); err != nil { // warm
+	if err := pause.For(t.Context(), 3*bigWindow); err != nil { // warm
 		t.Fatal(err)
 	}
 	since, commits = time.Now(), l.commits.Load()
@@ -89,7 +90,7 @@ func TestOneChangedRowAmongTenMillionIsFound(t *testing.T) {
 			}
 			turn(1)
 			t.Logf("%9d rows, %d found", p.Rows, p.Found)
-			_ = sleepIn(t.Context(), bigWindow/2)
+			_ = pause.For(t.Context(), bigWindow/2)
 			turn(0)
 		}
 	})
@@ -110,14 +111,5 @@ func TestOneChangedRowAmongTenMillionIsFound(t *testing.T) {
 	}
 	if loss > 5 {
 		t.Errorf("writers lose %.1f %%", loss)
-	}
-}
-
-func sleepIn(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
 	}
 }

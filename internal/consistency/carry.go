@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/event"
+	"github.com/perdure/perdure/internal/pause"
 	"github.com/perdure/perdure/internal/state"
 )
 
@@ -62,7 +63,7 @@ func (a *Audits) lead(ctx context.Context, fence state.Fence) {
 				break
 			}
 			a.Log.Warn("an audit waits", "audit", cur.Audit, "err", err)
-			_ = sleep(ctx, tellEvery)
+			_ = pause.For(ctx, tellEvery)
 		}
 	}
 }
@@ -164,7 +165,7 @@ func (a *Audits) compare(ctx context.Context, fence state.Fence, audit Audit, pr
 		}
 		a.Log.Info("a consistency audit was interrupted and goes on", "audit", audit.ID, "err", err)
 		progress.trouble(err)
-		if err := sleep(ctx, tryAgain); err != nil {
+		if err := pause.For(ctx, tryAgain); err != nil {
 			return report, err
 		}
 	}
@@ -201,7 +202,7 @@ func subjectOf(d Difference) string {
 
 // attend writes down how far an audit is, and stops it when somebody asks.
 func (a *Audits) attend(ctx context.Context, fence state.Fence, doc state.Doc[Audit], progress *latest, stop context.CancelCauseFunc) {
-	for sleep(ctx, tellEvery) == nil {
+	for pause.For(ctx, tellEvery) == nil {
 		p, trouble := progress.get()
 		x, err := doc.Change(ctx, fence, func(x *Audit) error {
 			x.Progress, x.Differences, x.Error = p, p.Found, trouble

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/gtid"
+	"github.com/perdure/perdure/internal/pause"
 )
 
 // errant holds, for each member, the transactions that it lacks and will not
@@ -46,7 +47,7 @@ func (r *run) gtids(ctx context.Context) error {
 		if look >= 3 && time.Since(began) >= r.cfg.GTIDPatience {
 			break
 		}
-		if err := sleep(ctx, min(time.Second, r.cfg.GTIDPatience/4)); err != nil {
+		if err := pause.For(ctx, min(time.Second, r.cfg.GTIDPatience/4)); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/perdure/perdure/internal/pause"
 )
 
 // tableName is a table that at least one member has.
@@ -83,7 +85,7 @@ func (r *run) sameDefinition(ctx context.Context, t tableName) (alike, exists bo
 	}
 	for look := range 4 {
 		if look > 0 {
-			if err := sleep(ctx, r.cfg.Patience/3); err != nil {
+			if err := pause.For(ctx, r.cfg.Patience/3); err != nil {
 				return false, false, err
 			}
 			if _, err := r.align(ctx, 2*holdLimit); err != nil && ctx.Err() != nil {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/perdure/perdure/internal/pause"
 	"github.com/perdure/perdure/internal/topology"
 )
 
@@ -66,7 +67,7 @@ func (r *run) rest(ctx context.Context, worked time.Duration) error {
 		return ctx.Err()
 	}
 	began := time.Now()
-	err := sleep(ctx, r.pace.owed)
+	err := pause.For(ctx, r.pace.owed)
 	r.pace.owed = 0
 	r.report.Rested += time.Since(began)
 	return err
@@ -81,7 +82,7 @@ func (r *run) yield(ctx context.Context) error {
 	limit := min(longestWait, longestWait+other-r.pace.yielded)
 	for time.Since(began) < limit && burdened(r.cfg.Watch.View(), r.sessions) {
 		r.tell(false)
-		if err := sleep(ctx, 500*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 500*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -122,15 +123,4 @@ func burdened(v *topology.View, sessions []*session) bool {
 		}
 	}
 	return false
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/gtid"
+	"github.com/perdure/perdure/internal/pause"
 )
 
 // holdLimit is how long one proof may hold a row or a table's definition. A
@@ -188,7 +189,7 @@ func (r *run) proveSoon(ctx context.Context, th thing) (verdict, []reading, erro
 		if err != nil {
 			r.cfg.Log.Debug("a proof was interrupted", "audit", r.report.ID, "err", err)
 		}
-		if err := sleep(ctx, time.Duration(try+1)*100*time.Millisecond); err != nil {
+		if err := pause.For(ctx, time.Duration(try+1)*100*time.Millisecond); err != nil {
 			return unsure, nil, err
 		}
 	}

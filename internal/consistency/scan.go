@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/perdure/perdure/internal/pause"
 )
 
 // Sizes of slices, in rows.
@@ -70,7 +72,7 @@ func (r *run) table(ctx context.Context, t tableName) error {
 			return nil
 		}
 		r.cfg.Log.Debug("a table is compared again", "audit", r.report.ID, "table", t.String(), "err", err)
-		if err := sleep(ctx, time.Second); err != nil {
+		if err := pause.For(ctx, time.Second); err != nil {
 			return err
 		}
 	}

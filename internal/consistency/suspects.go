@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/gtid"
+	"github.com/perdure/perdure/internal/pause"
 )
 
 // suspect is a row that was not the same on all members.
@@ -134,7 +135,7 @@ func (s *scan) lookSoon(ctx context.Context) error {
 
 // lookNext waits for the time of the next look.
 func (s *scan) lookNext(ctx context.Context) error {
-	if err := sleep(ctx, lookPause-time.Since(s.looked)); err != nil {
+	if err := pause.For(ctx, lookPause-time.Since(s.looked)); err != nil {
 		return err
 	}
 	s.tell(false)

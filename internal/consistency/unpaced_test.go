@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/consistency"
+	"github.com/perdure/perdure/internal/pause"
 )
 
 // Audits beside nine writers that never pause, on the table that is compared: they
@@ -32,7 +33,7 @@ func TestAuditsEndBesideWritersThatNeverPause(t *testing.T) {
 	}
 	g.everywhere(t)
 	l := g.load(t, 3, time.Microsecond, rows, "busy.t")
-	if err := sleepIn(t.Context(), 5*time.Second); err != nil {
+	if err := pause.For(t.Context(), 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	a := g.auditor(t, func(c *consistency.Config) { c.BusyShare, c.Patience, c.GTIDPatience = 0, 0, 0 }) // the defaults
@@ -44,7 +45,7 @@ func TestAuditsEndBesideWritersThatNeverPause(t *testing.T) {
 		took := time.Since(began)
 		with.add(l.commits.Load()-at, took)
 		began, at = time.Now(), l.commits.Load()
-		if err := sleepIn(t.Context(), min(took, 10*time.Second)); err != nil {
+		if err := pause.For(t.Context(), min(took, 10*time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		without.add(l.commits.Load()-at, time.Since(began))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/perdure/perdure/internal/pause"
 	"github.com/perdure/perdure/internal/proxy"
 	"github.com/perdure/perdure/internal/route"
 	"github.com/perdure/perdure/internal/state"
@@ -103,7 +104,7 @@ func (n *Node) announce(ctx context.Context, f *route.Funnel) error {
 		if !errors.Is(err, busy) {
 			return err
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 50*time.Millisecond); err != nil {
 			return busy
 		}
 	}
@@ -139,13 +140,13 @@ func (n *Node) heard(ctx context.Context, f *route.Funnel, others []string) erro
 			if err == nil && h.Funnel == f.Name || time.Since(begin) > silence {
 				break
 			}
-			if err := pause(ctx, funnelPace); err != nil {
+			if err := pause.For(ctx, funnelPace); err != nil {
 				return fmt.Errorf("node %s does not answer: %w", node, err)
 			}
 		}
 	}
 	if len(others) == 0 { // an external store: who listens is not known
-		return pause(ctx, silence)
+		return pause.For(ctx, silence)
 	}
 	return nil
 }
@@ -171,7 +172,7 @@ func (n *Node) quiet(ctx context.Context, member string) error {
 			if err == nil {
 				err = fmt.Errorf("member %s has %d open transactions that wrote", m.Name, open)
 			}
-			if pause(ctx, funnelPace) != nil {
+			if pause.For(ctx, funnelPace) != nil {
 				_ = s.Close()
 				return err
 			}
@@ -280,17 +281,6 @@ func (n *Node) abandoned(ctx context.Context, f *route.Funnel) bool {
 	defer cancel()
 	free, err := s.LockFree(one, proxy.SchemaLock)
 	return err == nil && free
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 var _ proxy.Others = (*Node)(nil)

@@ -9,6 +9,7 @@ import (
 	"github.com/perdure/perdure/internal/auditlog"
 	"github.com/perdure/perdure/internal/control"
 	"github.com/perdure/perdure/internal/event"
+	"github.com/perdure/perdure/internal/pause"
 	"github.com/perdure/perdure/internal/peers"
 	"github.com/perdure/perdure/internal/state"
 )
@@ -64,7 +65,7 @@ func (k *nodes) announce(ctx context.Context) error {
 		if err == nil || errors.Is(err, peers.ErrRemoved) {
 			return err
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := pause.For(ctx, time.Second); err != nil {
 			return err
 		}
 	}

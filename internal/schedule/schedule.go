@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/event"
+	"github.com/perdure/perdure/internal/pause"
 	"github.com/perdure/perdure/internal/plan"
 	"github.com/perdure/perdure/internal/state"
 )
@@ -108,7 +109,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 		s.Log.Debug("schedules wait", "err", err)
 		if held.Err() == nil { // the store, not the lease: soon again
-			if err := sleep(ctx, time.Second); err != nil {
+			if err := pause.For(ctx, time.Second); err != nil {
 				return err
 			}
 		}
@@ -138,7 +139,7 @@ func (s *Scheduler) lead(ctx context.Context, fence state.Fence) error {
 				next = at
 			}
 		}
-		if err := sleep(ctx, max(time.Until(next), 10*time.Millisecond)); err != nil {
+		if err := pause.For(ctx, max(time.Until(next), 10*time.Millisecond)); err != nil {
 			return err
 		}
 	}
@@ -301,14 +302,3 @@ func (s *Scheduler) List(ctx context.Context) ([]Status, error) {
 
 // clock is how people write a time.
 func clock(t time.Time) string { return t.Format("2006-01-02 15:04 MST") }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}
