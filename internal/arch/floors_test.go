@@ -13,7 +13,7 @@ import (
 var floors = [][]string{
 	0: { // words and small tools: the standard library and nothing else
 		"gtid", "topology", "event", "state", "api",
-		"run", "pause", "pki", "arch",
+		"run", "pause", "durable", "pki", "arch",
 	},
 	1: { // hands: each touches one thing
 		"mysql", "mysql/wire", "mysql/lexer", "mysql/mysqld", "client", "dash", "envelope",

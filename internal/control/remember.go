@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/perdure/perdure/internal/durable"
 	"github.com/perdure/perdure/internal/state"
 )
 
@@ -124,38 +124,11 @@ func (m *Memory) keep(e state.Entry) {
 		return
 	}
 	m.known[e.Key] = b
-	if err := WriteFile(m.path(e.Key), b, 0o600); err != nil {
+	if err := durable.Replace(m.path(e.Key), b); err != nil {
 		m.log.Warn("a document cannot be remembered", "document", e.Key, "err", err)
 	}
 }
 
 func (m *Memory) path(key string) string {
 	return filepath.Join(m.dir, strings.ReplaceAll(key, "/", "-")+".json")
-}
-
-// WriteFile replaces a file in one step and returns when it is on disk.
-func WriteFile(path string, b []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = dir.Close() }()
-	return dir.Sync()
 }

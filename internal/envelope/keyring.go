@@ -11,10 +11,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/perdure/perdure/internal/durable"
 )
 
 const keySize = 32
@@ -132,35 +133,10 @@ func AddKey(path string) error {
 	if _, err := Parse(text); err != nil {
 		return fmt.Errorf("master keys: %s: %w", path, err)
 	}
-	return replace(path, text)
-}
-
-func replace(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".keys-*") // CreateTemp uses mode 0600
-	if err != nil {
-		return fmt.Errorf("master keys: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
+	if err := durable.Replace(path, text); err != nil {
 		return fmt.Errorf("master keys: %w", err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Current is the name of the key that seals.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/perdure/perdure/internal/durable"
 )
 
 // JetStream begins a cluster with two servers at least, and keeps the streams
@@ -54,7 +56,7 @@ func found(dir, name string) ([]json.RawMessage, error) {
 	if len(all) > 0 {
 		b, err := json.Marshal(all)
 		if err == nil {
-			err = put(pending, b)
+			err = durable.Replace(pending, b)
 		}
 		if err != nil {
 			return nil, err
@@ -67,7 +69,7 @@ func found(dir, name string) ([]json.RawMessage, error) {
 	list := binary.LittleEndian.AppendUint32(nil, 1) // servers expected
 	list = binary.LittleEndian.AppendUint32(list, 1) // servers known
 	list = append(list, id...)
-	return all, put(peersFile(dir), binary.LittleEndian.AppendUint16(list, 0))
+	return all, durable.Replace(peersFile(dir), binary.LittleEndian.AppendUint16(list, 0))
 }
 
 // companion starts a second server, without a store, that is linked to the first
@@ -182,23 +184,4 @@ func adoptOne(ctx context.Context, nc *nats.Conn, cfg map[string]json.RawMessage
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-}
-
-// put writes a file so that it is on disk, whole or not at all.
-func put(path string, b []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/perdure/perdure/internal/config"
 	"github.com/perdure/perdure/internal/control"
+	"github.com/perdure/perdure/internal/durable"
 	"github.com/perdure/perdure/internal/event"
 	"github.com/perdure/perdure/internal/peers"
 	"github.com/perdure/perdure/internal/pki"
@@ -195,7 +196,7 @@ func (l local) save(path string) error {
 	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, b) { //nolint:gosec // in the data directory
 		return nil // a node starts on a full disk, too
 	}
-	return control.WriteFile(path, b, 0o600)
+	return durable.Replace(path, b)
 }
 
 // secret is what the streams of all nodes share beside their certificates.
@@ -209,7 +210,7 @@ func (k *nodes) secret() (string, error) {
 		return "", err
 	}
 	s := rand.Text()
-	return s, control.WriteFile(path, []byte(s), 0o600)
+	return s, durable.Replace(path, []byte(s))
 }
 
 // client prepares to ask other nodes whether they live.

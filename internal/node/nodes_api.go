@@ -18,6 +18,7 @@ import (
 	"github.com/perdure/perdure/internal/client"
 	"github.com/perdure/perdure/internal/config"
 	"github.com/perdure/perdure/internal/control"
+	"github.com/perdure/perdure/internal/durable"
 	"github.com/perdure/perdure/internal/event"
 	"github.com/perdure/perdure/internal/peers"
 	"github.com/perdure/perdure/internal/pki"
@@ -359,11 +360,11 @@ func settleIn(f *config.File, path string, me peers.Node, got api.Joined) error 
 	if err := pki.Install(filepath.Join(f.Node.Data, filepath.Dir(CAFile)), []byte(got.CA), []byte(got.CAKey)); err != nil {
 		return err
 	}
-	if err := control.WriteFile(filepath.Join(f.Node.Data, secretFile), []byte(got.Secret), 0o600); err != nil {
+	if err := durable.Replace(filepath.Join(f.Node.Data, secretFile), []byte(got.Secret)); err != nil {
 		return err
 	}
 	if got.Keys != "" && (f.Queue == nil || f.Queue.Keys == "") {
-		if err := control.WriteFile(filepath.Join(f.Node.Data, keysFile), []byte(got.Keys), 0o600); err != nil {
+		if err := durable.Replace(filepath.Join(f.Node.Data, keysFile), []byte(got.Keys)); err != nil {
 			return err
 		}
 	}
