@@ -193,6 +193,25 @@ func (b *Book) Forget(ctx context.Context, name string, fence state.Fence) error
 	return err
 }
 
+// Only leaves one node on the list: all others are lost for good.
+func (b *Book) Only(ctx context.Context, name string) error {
+	_, err := b.list.Change(ctx, state.Fence{}, func(l *List) error {
+		self, ok := l.Node(name)
+		if !ok {
+			return ErrRemoved
+		}
+		for _, n := range l.Nodes {
+			if n.Name != name {
+				l.Former = append(l.Former, n.Name)
+			}
+		}
+		self.Leaving, self.Instead = false, ""
+		l.Nodes = []Node{self}
+		return nil
+	})
+	return err
+}
+
 // Stay takes a mark of leaving back.
 func (b *Book) Stay(ctx context.Context, name string) error {
 	_, err := b.list.Change(ctx, state.Fence{}, func(l *List) error {
