@@ -21,6 +21,7 @@ var walls = map[string][]string{
 	"github.com/goccy/go-yaml":                   {"config", "cmd/perdure"},
 	"github.com/google/go-cmp":                   {}, // tests alone
 	"github.com/google/uuid":                     {"group", "node"},
+	"github.com/klauspost/compress":              {"outcome"},
 	"github.com/nats-io/nats-server/v2":          {"jet"},
 	"github.com/nats-io/nats.go":                 {"jet"},
 	"github.com/nats-io/nuid":                    {"jet"},

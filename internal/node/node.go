@@ -35,6 +35,7 @@ import (
 	"github.com/perdure/perdure/internal/lease"
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/mysql/mysqld"
+	"github.com/perdure/perdure/internal/outcome"
 	"github.com/perdure/perdure/internal/pki"
 	"github.com/perdure/perdure/internal/plan"
 	"github.com/perdure/perdure/internal/proxy"
@@ -72,7 +73,8 @@ type Node struct {
 	group   *group.Group
 	table   *route.Table
 	wish    state.Doc[route.Wish]
-	proxy   *proxy.Proxy // nil where the file asks for none
+	proxy   *proxy.Proxy    // nil where the file asks for none
+	finder  *outcome.Finder // nil where commits have no marks
 	gate    gate
 	funnels *funnel
 	shared  state.Store    // the control store, as routing uses it

@@ -31,10 +31,14 @@ func (n *Node) openProxy() error {
 	cfg := proxy.Config{
 		Route: n.table, Log: n.log.With("part", "proxy"), Doubt: n.watch, Others: n,
 		RequireTLS: c.RequireTLS, MemberTLS: n.login.TLS,
-		MaxClients: c.MaxClients, MaxPerMember: c.MaxPerMember, MaxWaiting: c.MaxWaiting, ConnRate: c.ConnRate,
+		MaxClients: c.MaxClients, MaxPerMember: c.MaxPerMember, MaxWaiting: c.MaxWaiting, MaxReplay: c.MaxReplay, ConnRate: c.ConnRate,
 		HoldLimit: time.Duration(c.HoldLimit), DrainLimit: time.Duration(c.DrainLimit), IdleTimeout: time.Duration(c.IdleTimeout),
 		QueryTimeout: time.Duration(c.QueryTimeout), SlowQuery: time.Duration(c.SlowQuery), LeaveDelay: time.Duration(c.LeaveDelay),
 		Slot: n.slot(),
+	}
+	if !c.NoMarks {
+		n.openOutcomes()
+		cfg.Outcomes = outcomes{n.finder}
 	}
 	if cfg.MemberTLS == nil {
 		// As for the node itself: encrypted, and not verified without mysql.ca.
@@ -151,6 +155,9 @@ func (n *Node) obey(w route.Wish) {
 // routing are the parts that clients' connections stand on.
 func (n *Node) routing() []run.Part {
 	parts := []run.Part{{Name: "view", Run: n.followView}, {Name: "route", Run: n.followWish}, {Name: "funnel", Run: n.followFunnel}, {Name: "hush", Run: n.followHush}}
+	if n.finder != nil {
+		parts = append(parts, run.Part{Name: "outcome", Run: n.finder.Run})
+	}
 	if n.proxy != nil {
 		parts = append(parts, run.Part{Name: "proxy", Run: n.proxy.Run})
 	}
