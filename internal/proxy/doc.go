@@ -43,6 +43,23 @@
 // cursors, variables we do not carry, a client that tracks its session itself,
 // and a sign-in for which we hold no password.
 //
+// # Transactions outlive their member
+//
+// The statements of an open transaction are kept (MaxReplay bytes), and a sum of
+// their answers. When the member is gone, by the View and not by one broken
+// connection, they are run again on another one; if every answer is the same, byte
+// by byte, the client goes on. It has seen nothing that is not so there, and the
+// first attempt has left nothing behind. A transaction is not run again if it did
+// what cannot be compared or taken back: set variables, took user-level locks,
+// called procedures, streamed large requests, used cursors, or inserted several
+// rows whose ids the server chose (a single one is given the same id again); or if
+// an answer differs. Then it is rolled back with error 1213, as ever.
+//
+// With the COMMIT of a transaction that wrote goes a savepoint, in the same write.
+// Its name stands in the binary logs of all members. If the member is lost before
+// it answers, Outcomes looks for it there: then the COMMIT took effect and is
+// answered as such; if it can no longer come, the transaction is run again.
+//
 // # Promises
 //
 //   - An answer goes to the client whose request it answers, or to nobody: a
@@ -50,9 +67,11 @@
 //   - A request is run again only if it cannot have been understood, if the
 //     server said that it did nothing, or if it plainly only reads. Autocommit
 //     writes that lost certification are tried again, a bounded number of times.
-//   - A transaction that was certainly rolled back is reported as error 1213,
-//     because what to do is the same. An outcome nobody knows is reported as
-//     error 1053 that says so. Both leave the session usable.
+//   - A transaction that was certainly rolled back, and was not run again, is
+//     reported as error 1213, because what to do is the same. An outcome nobody
+//     knows is reported as error 1053 that says so: that of autocommit writes, and
+//     of commits where the group itself lost its majority. Both leave the session
+//     usable.
 //   - State that is lost with a member and cannot be made again ends the session,
 //     after an error that says what was lost.
 //   - Waiting has limits: HoldLimit for a member, BorrowTimeout for a connection.

@@ -406,6 +406,7 @@ func (s *session) succeeded(b *backend, r *request, p []byte) int {
 	}
 	before := s.status
 	s.status = ok.Status
+	s.rec.id, s.rec.rows = ok.InsertID, ok.Affected
 	unnamed := s.observe(&ok)
 	if before&wire.StatusInTrans != 0 && ok.Status&wire.StatusInTrans == 0 {
 		s.unpin(pinNextTrx)
@@ -468,7 +469,9 @@ func (s *session) failed(r *request, p []byte) verdict {
 			s.p.m.conflicts.Add(1)
 		}
 	case 3100:
-		s.trxOver()
+		if v = s.stopped(r, trx); v == answered {
+			s.trxOver()
+		}
 	case 1290:
 		if bytes.Contains(p, []byte("read-only")) {
 			v = s.readOnly(r)
@@ -512,6 +515,26 @@ func (s *session) readOnly(r *request) verdict {
 		return answered
 	case s.svc == route.Read:
 		r.svc = route.Write // the statement turned out to write
+	}
+	return elsewhere
+}
+
+// stopped decides about a transaction that the server's group replication did not
+// let through, because it stops; or because the transaction is too large, which
+// it would be elsewhere too. Either way it was rolled back.
+func (s *session) stopped(r *request, trx bool) verdict {
+	commit := trx && s.rec.on && r.st.Kinds == 1<<lexer.Commit
+	if !commit && !(r.retry && s.mayRetry(trx)) {
+		return answered
+	}
+	if m := s.p.route.Plan().Member(s.b.seat.name); m != nil {
+		s.p.doubt(m)
+	}
+	switch {
+	case !s.gone(s.b.seat.name, s.svc):
+		return answered
+	case commit:
+		return refused
 	}
 	return elsewhere
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/maphash"
+	"strconv"
 	"time"
 
 	"github.com/perdure/perdure/internal/mysql/lexer"
@@ -27,6 +28,9 @@ type record struct {
 	sum   maphash.Hash
 	size  int64 // bytes of answers
 
+	// What the request in hand got from AUTO_INCREMENT, and how many rows it changed.
+	id, rows uint64
+
 	// As they were when it began.
 	svc     route.Service
 	lastID  uint64
@@ -40,6 +44,7 @@ type part struct {
 	shape   wire.Shape
 	st      lexer.Stmt
 	ps      *statement
+	id      uint64 // the one it got from AUTO_INCREMENT, 0 for none
 }
 
 const (
@@ -65,7 +70,7 @@ const stays = 1<<lexer.Read | 1<<lexer.Write | 1<<lexer.Savepoint | 1<<lexer.Rol
 // will mean for it.
 func (s *session) keep(r *request) {
 	c := &s.rec
-	c.live = false
+	c.live, c.id = false, 0
 	kinds := uint32(stays)
 	if !s.inTrans() {
 		c.on = false
@@ -127,10 +132,13 @@ func (c *record) add(r *request, caps uint32, most int) bool {
 			req = splice(req, 4+e.TypesAt, r.ps.types)
 		}
 	}
+	if c.id != 0 && c.rows != 1 {
+		return false // the client may count on from the first id
+	}
 	if len(c.bytes)+len(req) > most || len(c.parts) == mostParts {
 		return false
 	}
-	c.parts = append(c.parts, part{at: len(c.bytes), n: len(req), command: r.command, shape: r.shape, st: r.st, ps: r.ps})
+	c.parts = append(c.parts, part{at: len(c.bytes), n: len(req), command: r.command, shape: r.shape, st: r.st, ps: r.ps, id: c.id})
 	c.bytes = append(c.bytes, req...)
 	return true
 }
@@ -222,9 +230,16 @@ func (s *session) rerun() error {
 		r := request{command: p.command, shape: p.shape, st: p.st, ps: p.ps, svc: c.svc}
 		r.bytes = append(r.bytes, c.bytes[p.at:p.at+p.n]...) // it is made to fit the member
 		var err error
-		if p.ps != nil {
+		if p.id != 0 {
+			// Members give out ids in steps of their own.
+			s.out = wire.AppendQuery(s.out[:0], b.caps, "SET insert_id="+strconv.FormatUint(p.id, 10))
+			err = s.converse(b, s.out, 1, false)
+		}
+		switch {
+		case err != nil:
+		case p.ps != nil:
 			err = s.ready(&r)
-		} else {
+		default:
 			_, r.text, _ = wire.QueryText(r.bytes[5:], s.caps)
 		}
 		if err == nil {
