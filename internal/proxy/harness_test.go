@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"database/sql"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -28,6 +27,7 @@ import (
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/mysql/mysqld"
 	"github.com/perdure/perdure/internal/mysqltest"
+	"github.com/perdure/perdure/internal/outcome"
 	"github.com/perdure/perdure/internal/route"
 	"github.com/perdure/perdure/internal/topology"
 	"github.com/perdure/perdure/internal/watch"
@@ -170,7 +170,11 @@ func group(t testing.TB, n int, change ...func(*Config)) *rig {
 		t.Fatal(err)
 	}
 	r.table.SetView(*r.watcher.View())
-	r.start(t, append([]func(*Config){func(c *Config) { c.Doubt = r.watcher }}, change...)...)
+	finder := outcome.New(r.watcher, func(address string) mysql.Login {
+		return mysql.Login{Address: address, User: user, Password: password, TLS: &tls.Config{InsecureSkipVerify: true}}
+	}, testLog(t))
+	wg.Go(func() { _ = finder.Run(ctx) })
+	r.start(t, append([]func(*Config){func(c *Config) { c.Doubt, c.Outcomes = r.watcher, outcomes{finder} }}, change...)...)
 	return r
 }
 
@@ -179,7 +183,6 @@ func (r *rig) start(t testing.TB, change ...func(*Config)) {
 	t.Helper()
 	cfg := Config{
 		Route: r.table, Log: testLog(t), TLS: certificate(t), MemberTLS: &tls.Config{InsecureSkipVerify: true},
-		Outcomes: nobody{},
 		Listeners: []Listener{
 			{Mode: ReadWrite, Address: "127.0.0.1:0"}, {Mode: ReadOnly, Address: "127.0.0.1:0"}, {Mode: Split, Address: "127.0.0.1:0"},
 		},
@@ -205,11 +208,11 @@ func (r *rig) start(t testing.TB, change ...func(*Config)) {
 	})
 }
 
-// nobody knows what became of a commit; but commits are marked.
-type nobody struct{}
+// outcomes is where the proxy of a group asks about commits.
+type outcomes struct{ finder *outcome.Finder }
 
-func (nobody) Committed(context.Context, LostCommit) (bool, error) {
-	return false, errors.New("nobody looks")
+func (o outcomes) Committed(ctx context.Context, c LostCommit) (bool, error) {
+	return o.finder.Committed(ctx, outcome.Commit(c))
 }
 
 func testLog(t testing.TB) *slog.Logger {

@@ -24,11 +24,11 @@ type LostCommit struct {
 	Since  time.Time // when it was sent, or a little earlier
 }
 
-// outcome says what became of a request.
-type outcome uint8
+// fate is what became of a request.
+type fate uint8
 
 const (
-	nobodyKnows outcome = iota
+	nobodyKnows fate = iota
 	tookEffect
 	hadNone
 )
@@ -80,7 +80,7 @@ func (s *session) markAnswer(b *backend) error {
 }
 
 // settled finds out what became of a COMMIT that was sent with a mark.
-func (s *session) settled(member string) outcome {
+func (s *session) settled(member string) fate {
 	if s.markNo == 0 {
 		return nobodyKnows
 	}
