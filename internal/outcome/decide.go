@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/perdure/perdure/internal/mysql/wire"
 	"github.com/perdure/perdure/internal/topology"
 )
 
@@ -67,6 +68,14 @@ func missing(since time.Time, k known, s sight) error {
 // passing tells whether another look may find out more.
 func passing(err error) bool {
 	return errors.Is(err, errStill) || errors.Is(err, errPart)
+}
+
+// hopeless tells whether a look failed as the next one will.
+func hopeless(err error) bool {
+	if refused, ok := errors.AsType[*wire.ServerError](err); ok {
+		return refused.Code == 1227 || refused.Code == 1045 || refused.Code == 1142 // the account may not
+	}
+	return errors.Is(err, errMany)
 }
 
 // alive tells whether a member is in the group and answers.

@@ -10,23 +10,19 @@ import (
 	"github.com/perdure/perdure/internal/mysql/wire"
 )
 
-// The command that asks for a binary log, and what it is told.
+// Commands that ask for a binary log, and what they are told.
 const (
+	comDump     = 0x12
 	comDumpGTID = 0x1e
 
 	dumpNoWait = 0x01 // end where the log ends
 	dumpGTID   = 0x04
 )
 
-// checksums tells the server that we know whatever checksums its log has.
-const checksums = "SET @source_binlog_checksum = @@GLOBAL.binlog_checksum, @master_binlog_checksum = @@GLOBAL.binlog_checksum"
-
-// dump hands every transaction of the server's logs that is not in known to s,
-// up to where they end now. The line is of no more use afterwards.
-func (l *line) dump(known gtid.Set, s *skimmer) error {
-	if _, err := l.rows(checksums); err != nil {
-		return err
-	}
+// dumpWithout hands every transaction of the server's logs that is not in known
+// to s, up to where they end now. The server walks through the whole file that
+// the first of them is in. The line is of no more use afterwards.
+func (l *line) dumpWithout(known gtid.Set, s *skimmer) error {
 	encoded := appendSet(nil, known)
 	p := []byte{comDumpGTID}
 	p = binary.LittleEndian.AppendUint16(p, dumpNoWait|dumpGTID)
@@ -34,7 +30,32 @@ func (l *line) dump(known gtid.Set, s *skimmer) error {
 	p = binary.LittleEndian.AppendUint32(p, 0) // no file name
 	p = binary.LittleEndian.AppendUint64(p, 4)
 	p = binary.LittleEndian.AppendUint32(p, uint32(len(encoded))) //nolint:gosec // far below 4 GiB
-	if err := l.conn.Write(wire.AppendPacket(nil, 0, append(p, encoded...))); err != nil {
+	return l.dump(append(p, encoded...), s)
+}
+
+// dumpFrom does the same with all that is behind a position, which is found at
+// once.
+func (l *line) dumpFrom(at position, s *skimmer) error {
+	p := []byte{comDump}
+	p = binary.LittleEndian.AppendUint32(p, uint32(at.offset)) //nolint:gosec // see skimmer.move
+	p = binary.LittleEndian.AppendUint16(p, dumpNoWait)
+	p = binary.LittleEndian.AppendUint32(p, 0)
+	return l.dump(append(p, at.file...), s)
+}
+
+func (l *line) dump(command []byte, s *skimmer) error {
+	// The server shall know that we understand whatever checksums its log has.
+	if _, err := l.rows("SET @source_binlog_checksum = @@GLOBAL.binlog_checksum, @master_binlog_checksum = @@GLOBAL.binlog_checksum"); err != nil {
+		return err
+	}
+	row, err := l.row("SELECT @@GLOBAL.binlog_checksum", 1)
+	if err != nil {
+		return err
+	}
+	if row[0] != "NONE" { // until the log itself says what it has
+		s.sum = checksumSize
+	}
+	if err := l.conn.Write(wire.AppendPacket(nil, 0, command)); err != nil {
 		return err
 	}
 	stream := &packets{conn: l.conn}

@@ -11,6 +11,7 @@ import (
 // Types of events in a binary log, as far as they say who committed what.
 const (
 	typeQuery   = 2
+	typeRotate  = 4  // the events that follow are in another file
 	typeFormat  = 15 // how the events that follow are written
 	typeGTID    = 33
 	typePayload = 40 // a whole transaction in one compressed piece
@@ -24,15 +25,24 @@ var errMalformed = errors.New("an event of a binary log cannot be read")
 
 // header is what every event begins with.
 type header struct {
-	kind byte
-	size uint32 // of the whole event
+	kind  byte
+	size  uint32 // of the whole event
+	end   uint32 // position behind it in its file; 0 for one that was made up for the dump
+	flags uint16
 }
+
+// artificial marks an event that the server made up for the dump alone: its
+// position is none of the file's.
+const artificial = 0x20
 
 func parseHeader(p []byte) (h header, err error) {
 	if len(p) < headerSize {
 		return h, errMalformed
 	}
-	h = header{kind: p[4], size: binary.LittleEndian.Uint32(p[9:])}
+	h = header{
+		kind: p[4], size: binary.LittleEndian.Uint32(p[9:]),
+		end: binary.LittleEndian.Uint32(p[13:]), flags: binary.LittleEndian.Uint16(p[17:]),
+	}
 	if h.size < headerSize {
 		return h, errMalformed
 	}
@@ -182,3 +192,20 @@ func parseMark(body []byte) (mark string, err error) {
 	}
 	return string(name), nil
 }
+
+// position is a place in a server's binary logs; without a file it is none.
+type position struct {
+	file   string
+	offset uint64
+}
+
+// parseRotate reads where the events that follow lie.
+func parseRotate(body []byte) (at position, err error) {
+	if len(body) < 9 || len(body) > 8+fileMost {
+		return at, errMalformed
+	}
+	return position{file: string(body[8:]), offset: binary.LittleEndian.Uint64(body)}, nil
+}
+
+// fileMost is how long the name of a file can be.
+const fileMost = 512

@@ -61,6 +61,7 @@ func TestMarksAndNamesAreReadFromALog(t *testing.T) {
 		s := &skimmer{mark: func(m string) { marks = append(marks, m) }}
 		defer s.close()
 		for _, e := range [][]byte{
+			made(typeRotate, append([]byte{4, 0, 0, 0, 0, 0, 0, 0}, "binlog.000007"...), 0),
 			made(typeFormat, format(byte(sum/checksumSize)), 0),
 			made(typeGTID, named(1), sum),
 			made(typeQuery, statement("BEGIN"), sum),
@@ -121,6 +122,20 @@ func TestASetIsToldWithTagsOnlyWhereItHasSome(t *testing.T) {
 	}
 }
 
+func TestThePlaceInALogIsKnownUnlessItsFileIsTooLarge(t *testing.T) {
+	t.Parallel()
+	s := &skimmer{at: position{"binlog.000007", 4}}
+	s.move(200)
+	if want := (position{"binlog.000007", 200}); s.at != want {
+		t.Error(s.at)
+	}
+	s.move(100) // beyond 4 GiB
+	s.move(300)
+	if s.at.file != "" {
+		t.Error(s.at)
+	}
+}
+
 // FuzzEvent reads what a server may send: any bytes at all.
 func FuzzEvent(f *testing.F) {
 	for _, sum := range []int{0, 4} {
@@ -131,6 +146,7 @@ func FuzzEvent(f *testing.F) {
 		f.Add(made(typeTagged, []byte{2, 60, 8, 0, 0, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4, 4, 6, 2, 'x'}, sum), sum)
 	}
 	f.Add(made(typeFormat, format(1), 0), 0)
+	f.Add(made(typeRotate, append(make([]byte, 8), "binlog.000007"...), 0), 0)
 	f.Fuzz(func(t *testing.T, event []byte, sum int) {
 		s := &skimmer{sum: min(max(sum, 0), checksumSize), mark: func(m string) {
 			if len(m) <= len(Prefix)-1 || m[:len(Prefix)] != Prefix {

@@ -2,7 +2,6 @@ package outcome
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -48,6 +47,8 @@ type hunt struct {
 	start    gtid.Set
 	covers   time.Time // it had start by then
 	read     gtid.Set
+	end      position  // where the scan before ended, if that is known
+	tail     gtid.GTID // the transaction that it ended in, or behind
 }
 
 func newHunt(c Commit) *hunt {
@@ -114,7 +115,7 @@ func (h *hunt) answer(f *Finder, c Commit, began time.Time) answer {
 		a.err = missing(c.Since, k, h.sight)
 		a.over = !passing(a.err)
 	default:
-		a.over = errors.Is(h.err, errMany)
+		a.over = hopeless(h.err)
 	}
 	if !a.over && h.sight.listed && h.sight.at.Sub(began) > aliveMost && alive(f.views.View(), h.member) {
 		a.over, a.err = true, errAlive
@@ -176,7 +177,7 @@ func (h *hunt) begin(history *history, survivor string) (known gtid.Set, covers 
 	if !ok {
 		return gtid.Set{}, time.Time{}, errGap
 	}
-	h.survivor, h.start, h.covers, h.read = survivor, set, at, gtid.Set{}
+	h.survivor, h.start, h.covers, h.read, h.end, h.tail = survivor, set, at, gtid.Set{}, position{}, gtid.GTID{}
 	return set, at, nil
 }
 

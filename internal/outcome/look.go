@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/perdure/perdure/internal/gtid"
 	"github.com/perdure/perdure/internal/topology"
 )
 
@@ -82,20 +83,37 @@ func (f *Finder) lookAt(ctx context.Context, h *hunt, in topology.Instance) (s s
 	}
 	scan := &skimmer{mark: h.found}
 	defer scan.close()
-	known = known.Intersect(executed)
-	if err := l.dump(known, scan); err != nil {
+	read, err := h.scan(l, known, executed, scan)
+	if err != nil {
 		return s, fmt.Errorf("read its binary log: %w", err)
-	}
-	read := scan.read(executed)
-	h.mu.Lock()
-	h.read = h.read.Union(read)
-	many := len(h.marks) >= marksMost
-	h.mu.Unlock()
-	if many {
-		return s, errMany
 	}
 	s.whole = after && known.Union(read).Contains(executed)
 	f.log.Debug("looked for commits", "member", h.member, "asked", in.Name, "listed", s.listed, "whole", s.whole,
 		"events", scan.events, "bytes", scan.bytes, "took", time.Since(s.at))
 	return s, nil
+}
+
+// scan reads what is new in the log behind a line: first what is not in known,
+// and then always from where it ended before.
+func (h *hunt) scan(l *line, known, executed gtid.Set, s *skimmer) (read gtid.Set, err error) {
+	end := h.end
+	h.end = position{} // in case this fails
+	if end.file != "" {
+		s.at, s.last = end, h.tail
+		err = l.dumpFrom(end, s)
+	} else {
+		err = l.dumpWithout(known.Intersect(executed), s)
+	}
+	if err != nil {
+		return read, err
+	}
+	read = s.read(executed)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.read = h.read.Union(read)
+	h.end, h.tail = s.at, s.last
+	if len(h.marks) >= marksMost {
+		err = errMany
+	}
+	return read, err
 }

@@ -14,6 +14,7 @@ import (
 
 	driver "github.com/go-sql-driver/mysql"
 
+	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/mysql/mysqld"
 	"github.com/perdure/perdure/internal/mysqltest"
 	"github.com/perdure/perdure/internal/topology"
@@ -30,6 +31,7 @@ func TestAGroupTellsWhatBecameOfCommitsThatItsLostMemberNeverAnswered(t *testing
 	t.Run("commits under SIGTERM", func(t *testing.T) {
 		r.storm(t, func() { _ = syscall.Kill(r.members[lost].PID(), syscall.SIGTERM) })
 	})
+	t.Run("an account that may not read logs", r.denied)
 	t.Run("commits under kill -9", func(t *testing.T) {
 		r.storm(t, func() { _ = r.members[lost].Kill(mysqld.StayDown) })
 	})
@@ -99,30 +101,48 @@ func (r *rig) marksStand(t *testing.T) {
 		"BEGIN", "INSERT INTO test.t VALUES (15, REPEAT('x', 3000000)), (16, SHA2('y', 512))", "SAVEPOINT perdure_compressed", "COMMIT",
 		"SET binlog_transaction_compression = OFF",
 		"BEGIN", "INSERT INTO test.t VALUES (17, 'x')", "SAVEPOINT perdure_undone", "ROLLBACK")
-	want := []string{"ansi", "bare", "compressed", "large", "plain", "tagged"}
-	after := ask(t, root, "SELECT @@GLOBAL.gtid_executed")
-	for i, m := range r.members {
-		if ask(t, m.Root(t), fmt.Sprintf("SELECT WAIT_FOR_EXECUTED_GTID_SET('%s', 20)", after)) != "0" {
-			t.Fatal("not applied")
-		}
-		h := newHunt(Commit{Member: "none", Since: since})
-		began := time.Now()
-		s, err := r.finder.lookAt(t.Context(), h, r.instance(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for mark := range h.marks {
-			got = append(got, mark[len(Prefix):])
-		}
-		if slices.Sort(got); !slices.Equal(got, want) {
-			t.Errorf("%s: %v", m.Name(), got)
-		}
-		t.Logf("%s: looked for %s, covers %s", m.Name(), time.Since(began), since.Sub(s.covers))
-		if again, err := r.finder.lookAt(t.Context(), h, r.instance(i)); err != nil || !h.start.Union(h.read).Contains(mustSet(t, m)) {
-			t.Errorf("%s: %v, %v: read without %s", m.Name(), again, err, mustSet(t, m).Subtract(h.start.Union(h.read)))
+	hunts := make([]*hunt, len(r.members))
+	for i := range hunts {
+		hunts[i] = newHunt(Commit{Member: "none", Since: since})
+	}
+	look := func(want ...string) {
+		t.Helper()
+		after := ask(t, root, "SELECT @@GLOBAL.gtid_executed")
+		for i, m := range r.members {
+			if ask(t, m.Root(t), fmt.Sprintf("SELECT WAIT_FOR_EXECUTED_GTID_SET('%s', 20)", after)) != "0" {
+				t.Fatal("not applied")
+			}
+			h := hunts[i]
+			clear(h.marks)
+			began, from := time.Now(), h.end
+			if _, err := r.finder.lookAt(t.Context(), h, r.instance(i)); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for mark := range h.marks {
+				got = append(got, mark[len(Prefix):])
+			}
+			if slices.Sort(got); !slices.Equal(got, want) {
+				t.Errorf("%s: %v, want %v", m.Name(), got, want)
+			}
+			if have := mustSet(t, m); !h.start.Union(h.read).Contains(have) {
+				t.Errorf("%s: %s was not read", m.Name(), have.Subtract(h.start.Union(h.read)))
+			}
+			t.Logf("%s: read from %v to %v in %s", m.Name(), from, h.end, time.Since(began).Round(time.Millisecond))
 		}
 	}
+	look("ansi", "bare", "compressed", "large", "plain", "tagged")
+	look()
+	do("BEGIN", "INSERT INTO test.t VALUES (20, 'x')", "SAVEPOINT perdure_later", "COMMIT")
+	look("later")
+	do("FLUSH BINARY LOGS", "BEGIN", "INSERT INTO test.t VALUES (21, 'x')", "SAVEPOINT perdure_behind", "COMMIT")
+	look("behind")
+	hunts[0].end = position{file: "no-such-file.000001", offset: 4}
+	if s, err := r.finder.lookAt(t.Context(), hunts[0], r.instance(0)); err == nil {
+		t.Errorf("read from a file that is not there: %+v", s)
+	}
+	do("BEGIN", "INSERT INTO test.t VALUES (22, 'x')", "SAVEPOINT perdure_again", "COMMIT")
+	look("again")
 }
 
 func (r *rig) frozen(t *testing.T) {
@@ -166,6 +186,20 @@ func (r *rig) well(t *testing.T) {
 		t.Errorf("committed %v, %v", yes, err)
 	}
 	t.Logf("nobody knows, after %s", time.Since(began).Round(time.Millisecond))
+}
+
+func (r *rig) denied(t *testing.T) {
+	exec(t, r.members[stays].Root(t), "CREATE USER weak IDENTIFIED BY 'W3ak-pass'", "GRANT SELECT ON performance_schema.* TO weak")
+	weak := New(r.watch, func(address string) mysql.Login { return mysql.Login{Address: address, User: "weak", Password: "W3ak-pass"} }, testLog())
+	background(t, func(ctx context.Context) { _ = weak.Run(ctx) })
+	since := time.Now().Add(time.Second)
+	r.until(t, 10*time.Second, func(*topology.View) bool { return time.Now().After(since) })
+	began := time.Now()
+	_, err := weak.Committed(limited(t, 30*time.Second), Commit{Member: r.members[lost].Name(), Mark: Prefix + "x", Since: since})
+	if took := time.Since(began); err == nil || took > 5*time.Second {
+		t.Errorf("%v, after %s", err, took)
+	}
+	t.Log(err)
 }
 
 // storm lets many writers commit on one member, loses it, and compares what is
@@ -228,6 +262,7 @@ func (r *rig) storm(t *testing.T, lose func()) {
 	for limit := time.Now().Add(20 * time.Second); acked.Load() < until && time.Now().Before(limit); {
 		time.Sleep(10 * time.Millisecond)
 	}
+	before := time.Now()
 	lose()
 	wg.Wait()
 	r.until(t, 60*time.Second, func(v *topology.View) bool { return len(v.In(topology.Online)) == 2 })
@@ -257,6 +292,16 @@ func (r *rig) storm(t *testing.T, lose func()) {
 	if unknown > 0 {
 		t.Error("unknown:", unknown)
 	}
+	// Somebody asks when the member is back and all is forgotten but what was seen.
+	r.finder.mu.Lock()
+	clear(r.finder.hunts)
+	r.finder.mu.Unlock()
+	began := time.Now()
+	late, err := r.finder.Committed(limited(t, 30*time.Second), Commit{Member: r.members[lost].Name(), Mark: Prefix + "never_sent", Since: before})
+	if late || err != nil {
+		t.Errorf("a late question: committed %v, %v", late, err)
+	}
+	t.Logf("a late question: No after %s", time.Since(began).Round(time.Millisecond))
 }
 
 func spread(took []time.Duration) string {

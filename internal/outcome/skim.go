@@ -17,6 +17,7 @@ type skimmer struct {
 	names names
 	last  gtid.GTID // the transaction that began last, perhaps cut off; not in names
 	mark  func(string)
+	at    position // behind the last event; none if an event cannot say it
 
 	sum    int // bytes of checksum behind every event
 	events int64
@@ -51,7 +52,12 @@ func (s *skimmer) event(r io.Reader) error {
 		// One that the server made up for the dump may have no checksum.
 		return discard(r)
 	}
+	if h.flags&artificial == 0 && h.end != 0 {
+		s.move(uint64(h.end))
+	}
 	switch h.kind {
+	case typeRotate:
+		return s.keep(r, body, func(b []byte) (err error) { s.at, err = parseRotate(b); return err })
 	case typeGTID:
 		return s.keep(r, body, func(b []byte) error { return s.begin(parseGTID(b)) })
 	case typeTagged:
@@ -80,6 +86,15 @@ func (s *skimmer) keep(r io.Reader, size int64, take func([]byte) error) error {
 		return err
 	}
 	return discard(r)
+}
+
+// move takes the position behind an event. It has 32 bits in the event, and a
+// file with one large transaction can be larger.
+func (s *skimmer) move(end uint64) {
+	if end < s.at.offset {
+		s.at = position{}
+	}
+	s.at.offset = end
 }
 
 func (s *skimmer) format(body []byte) (err error) {
