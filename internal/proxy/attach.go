@@ -100,6 +100,11 @@ func (s *session) find(svc route.Service) error {
 		s.avoid = m.Name
 		if wait(plan, 20*time.Millisecond) != nil {
 			s.p.log.Warn("no member lets a session in", "session", s.id, "user", s.user, "member", m.Name, "err", err)
+			if errors.Is(err, errBehind) {
+				// It may have been lost with a majority of the members. The client is
+				// told once, not with every request for as long as it stays.
+				s.st.gtid = s.st.gtid[:0]
+			}
 			return noMember(svc, s.p.cfg.HoldLimit, reason(m, err))
 		}
 	}
@@ -108,6 +113,9 @@ func (s *session) find(svc route.Service) error {
 // reason is what a client is told about a member that does not let us in. What
 // the network says is for the log: the client may be a stranger.
 func reason(m *route.Member, err error) string {
+	if errors.Is(err, errBehind) {
+		return "no member has applied what this session wrote last; it may be lost"
+	}
 	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return "the certificate of member " + m.Name + " is not trusted: " + cert.Err.Error()
 	}
