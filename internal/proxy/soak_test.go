@@ -228,9 +228,9 @@ func (r *rig) comeBack(t testing.TB, i int) {
 	if err := r.members[i].Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	name := r.members[i].Name()
+	name, root := r.members[i].Name(), r.members[(i+1)%len(r.members)].Root(t)
 	until(t, 60*time.Second, "the group has given "+name+" up", func() bool {
-		return ask(t, r.members[(i+1)%len(r.members)].Root(t), "SELECT COUNT(*) FROM performance_schema.replication_group_members") == strconv.Itoa(len(r.members)-1)
+		return ask(t, root, "SELECT COUNT(*) FROM performance_schema.replication_group_members") == strconv.Itoa(len(r.members)-1)
 	})
 	r.join(t, i)
 }
