@@ -37,8 +37,9 @@ func (r *rig) away(t *testing.T) (back func()) {
 	if err := r.proxy.Drain(m.Name()); err != nil {
 		t.Fatal(err)
 	}
+	root := m.Root(t)
 	until(t, 10*time.Second, "the transaction is cut off", func() bool {
-		return ask(t, m.Root(t), fmt.Sprintf("SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_id = %d", s.Thread)) == "0"
+		return ask(t, root, fmt.Sprintf("SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_id = %d", s.Thread)) == "0"
 	})
 	return func() { r.proxy.Undrain(m.Name()) }
 }
