@@ -31,6 +31,21 @@ func TestAGroupTellsWhatBecameOfCommitsThatItsLostMemberNeverAnswered(t *testing
 	t.Run("commits under SIGTERM", func(t *testing.T) {
 		r.storm(t, func() { _ = syscall.Kill(r.members[lost].PID(), syscall.SIGTERM) })
 	})
+	t.Run("commits under kill -9 while the others cannot apply", func(t *testing.T) {
+		r.storm(t, func() {
+			free := r.blockApply(t)
+			_ = r.members[lost].Kill(mysqld.StayDown)
+			time.AfterFunc(12*time.Second, free) // long after the member is out
+		})
+	})
+	t.Run("commits while their member is frozen", func(t *testing.T) {
+		r.storm(t, func() {
+			if err := r.members[lost].Freeze(); err != nil {
+				t.Error(err)
+			}
+			time.AfterFunc(12*time.Second, func() { _ = r.members[lost].Thaw() })
+		})
+	})
 	t.Run("an account that may not read logs", r.denied)
 	t.Run("commits under kill -9", func(t *testing.T) {
 		r.storm(t, func() { _ = r.members[lost].Kill(mysqld.StayDown) })
@@ -190,7 +205,9 @@ func (r *rig) well(t *testing.T) {
 
 func (r *rig) denied(t *testing.T) {
 	exec(t, r.members[stays].Root(t), "CREATE USER weak IDENTIFIED BY 'W3ak-pass'", "GRANT SELECT ON performance_schema.* TO weak")
-	weak := New(r.watch, func(address string) mysql.Login { return mysql.Login{Address: address, User: "weak", Password: "W3ak-pass"} }, testLog())
+	weak := New(r.watch, func(address string) mysql.Login {
+		return mysql.Login{Address: address, User: "weak", Password: "W3ak-pass"}
+	}, testLog())
 	background(t, func(ctx context.Context) { _ = weak.Run(ctx) })
 	since := time.Now().Add(time.Second)
 	r.until(t, 10*time.Second, func(*topology.View) bool { return time.Now().After(since) })
@@ -200,6 +217,30 @@ func (r *rig) denied(t *testing.T) {
 		t.Errorf("%v, after %s", err, took)
 	}
 	t.Log(err)
+}
+
+// blockApply lets nothing be applied on the members that stay, until free.
+func (r *rig) blockApply(t *testing.T) (free func()) {
+	var held []*sql.Conn
+	for i, m := range r.members {
+		if i == lost {
+			continue
+		}
+		c, err := m.Root(t).Conn(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.ExecContext(t.Context(), "LOCK TABLES test.t READ"); err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+	}
+	return func() {
+		for _, c := range held {
+			_, _ = c.ExecContext(context.Background(), "UNLOCK TABLES")
+			_ = c.Close()
+		}
+	}
 }
 
 // storm lets many writers commit on one member, loses it, and compares what is
@@ -266,6 +307,10 @@ func (r *rig) storm(t *testing.T, lose func()) {
 	lose()
 	wg.Wait()
 	r.until(t, 60*time.Second, func(v *topology.View) bool { return len(v.In(topology.Online)) == 2 })
+	r.until(t, 60*time.Second, func(v *topology.View) bool { // thawed, if it was frozen
+		m, _ := v.Member(r.members[lost].Name())
+		return m.Failure != topology.Silent
+	})
 	r.restart(t)
 	var unknown, wrong, errs int
 	var yes, no []time.Duration
@@ -371,6 +416,7 @@ func (r *rig) open(i int, id int64) (*writer, error) {
 		return nil, err
 	}
 	cfg.MultiStatements, cfg.TLSConfig = true, "skip-verify"
+	cfg.ReadTimeout = 3 * time.Second // a frozen member breaks no connection
 	cfg.Logger = &driver.NopLogger{}
 	connector, err := driver.NewConnector(cfg)
 	if err != nil {
