@@ -32,6 +32,7 @@ type Proxy struct {
 	NoMarks      bool     `yaml:"no_commit_marks,omitempty" json:"no_commit_marks,omitempty" doc:"Do not send a savepoint with each COMMIT of a transaction that wrote. It is by their names that the outcome of commits is found out whose member was lost; without them it is unknown."`
 	ConnRate     int      `yaml:"connections_per_second,omitempty" json:"connections_per_second,omitempty" minimum:"0" doc:"New connections a second from one address. Default: no limit."`
 	HoldLimit    Duration `yaml:"hold_limit,omitempty" json:"hold_limit,omitempty" doc:"How long a request waits for a member. Default 10s."`
+	OutcomeLimit Duration `yaml:"outcome_limit,omitempty" json:"outcome_limit,omitempty" doc:"How long a COMMIT whose member was lost waits to hear what became of it: until the group has let that member go. Default 30s."`
 	DrainLimit   Duration `yaml:"drain_limit,omitempty" json:"drain_limit,omitempty" doc:"How long a transaction may keep a member that is drained. Default 10s."`
 	IdleTimeout  Duration `yaml:"idle_timeout,omitempty" json:"idle_timeout,omitempty" doc:"After which idle clients are closed. Default: never."`
 	QueryTimeout Duration `yaml:"query_timeout,omitempty" json:"query_timeout,omitempty" doc:"After which a statement is killed. Default: never."`

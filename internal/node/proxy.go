@@ -32,7 +32,7 @@ func (n *Node) openProxy() error {
 		Route: n.table, Log: n.log.With("part", "proxy"), Doubt: n.watch, Others: n,
 		RequireTLS: c.RequireTLS, MemberTLS: n.login.TLS,
 		MaxClients: c.MaxClients, MaxPerMember: c.MaxPerMember, MaxWaiting: c.MaxWaiting, MaxReplay: c.MaxReplay, ConnRate: c.ConnRate,
-		HoldLimit: time.Duration(c.HoldLimit), DrainLimit: time.Duration(c.DrainLimit), IdleTimeout: time.Duration(c.IdleTimeout),
+		HoldLimit: time.Duration(c.HoldLimit), DrainLimit: time.Duration(c.DrainLimit), OutcomeLimit: time.Duration(c.OutcomeLimit), IdleTimeout: time.Duration(c.IdleTimeout),
 		QueryTimeout: time.Duration(c.QueryTimeout), SlowQuery: time.Duration(c.SlowQuery), LeaveDelay: time.Duration(c.LeaveDelay),
 		Slot: n.slot(),
 	}

@@ -89,6 +89,7 @@ type Config struct {
 	LoginTimeout   time.Duration // default 10 s
 	ConnectTimeout time.Duration // to a member, signed in; default 2 s
 	HoldLimit      time.Duration // how long a request waits for a member; default 10 s
+	OutcomeLimit   time.Duration // how long a COMMIT waits to hear what became of it; default 30 s
 	DrainLimit     time.Duration // how long a transaction may keep a drained member; default 10 s
 	IdleTimeout    time.Duration // of clients; 0 is none
 	PoolIdle       time.Duration // of server connections; default 60 s
@@ -117,6 +118,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.LoginTimeout = cmp.Or(c.LoginTimeout, 10*time.Second)
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 2*time.Second)
 	c.HoldLimit = cmp.Or(c.HoldLimit, 10*time.Second)
+	c.OutcomeLimit = cmp.Or(c.OutcomeLimit, 30*time.Second)
 	c.DrainLimit = cmp.Or(c.DrainLimit, 10*time.Second)
 	c.PoolIdle = cmp.Or(c.PoolIdle, 60*time.Second)
 	c.TrustPassword = cmp.Or(c.TrustPassword, 60*time.Second)

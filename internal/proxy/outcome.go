@@ -88,7 +88,7 @@ func (s *session) settled(member string) fate {
 		Member: member, Mark: string(s.p.appendMark(nil, s.markNo)),
 		Since: time.Now().Add(-time.Duration(clock() - s.began.Load())),
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.p.cfg.HoldLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), s.p.cfg.OutcomeLimit)
 	left := make(chan struct{})
 	go func() {
 		defer close(left)
