@@ -222,14 +222,19 @@ func (r *rig) whole(t testing.TB) {
 	})
 }
 
-// comeBack starts a member and has it join again.
+// comeBack starts a member and has it join again. Until the group has given it
+// up, or for nine seconds, clients are on hold, as a node has it: under their
+// writes the group can take a minute for that.
 func (r *rig) comeBack(t testing.TB, i int) {
 	t.Helper()
 	if err := r.members[i].Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	name, root := r.members[i].Name(), r.members[(i+1)%len(r.members)].Root(t)
-	until(t, 60*time.Second, "the group has given "+name+" up", func() bool {
+	release := sync.OnceFunc(r.table.Hold())
+	defer time.AfterFunc(9*time.Second, release).Stop()
+	defer release()
+	until(t, 120*time.Second, "the group has given "+name+" up", func() bool {
 		return ask(t, root, "SELECT COUNT(*) FROM performance_schema.replication_group_members") == strconv.Itoa(len(r.members)-1)
 	})
 	r.join(t, i)
