@@ -237,6 +237,7 @@ func (r *rig) comeBack(t testing.TB, i int) {
 	until(t, 120*time.Second, "the group has given "+name+" up", func() bool {
 		return ask(t, root, "SELECT COUNT(*) FROM performance_schema.replication_group_members") == strconv.Itoa(len(r.members)-1)
 	})
+	release()
 	r.join(t, i)
 }
 
