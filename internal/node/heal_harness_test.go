@@ -75,7 +75,7 @@ func (w *ward) mended(t *testing.T) {
 	for _, m := range w.three {
 		waitUntil(t, 20*time.Second, m.Name()+" is as it was", func() bool {
 			return one(t, m.Root(t), `select concat_ws(' ', @@group_replication_member_expel_timeout, @@group_replication_force_members = '', @@group_replication_bootstrap_group,
-				@@offline_mode, @@super_read_only)`) == "5 1 0 0 0"
+				@@offline_mode, @@super_read_only, @@group_replication_flow_control_period)`) == "5 1 0 0 0 1"
 		})
 	}
 }
