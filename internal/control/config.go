@@ -48,11 +48,12 @@ type Config struct {
 	OpenLimit time.Duration
 
 	// Heartbeat is how often a leader tells its peers that it lives. Default
-	// 100 ms.
+	// 200 ms: twice as often costs every node at rest a fifth of its processor
+	// time. For a node alone it is the unit of Election, 100 ms.
 	Heartbeat time.Duration
 	// Election is how long peers wait without a heartbeat before they elect
-	// another leader. Default 1 s, at least five times Heartbeat. A node alone
-	// waits too before it leads itself, so there the default is 500 ms.
+	// another leader. Default five times Heartbeat, which is the least: 1 s. A node
+	// alone waits too before it leads itself, so there it is 500 ms.
 	Election time.Duration
 	// Quota is how many bytes the embedded store may take on disk. Default
 	// 256 MiB; documents are plans and settings, not data.
@@ -109,13 +110,13 @@ func (c Config) withDefaults() Config {
 	c.Prefix = cmp.Or(c.Prefix, "/perdure/")
 	c.CallLimit = cmp.Or(c.CallLimit, 5*time.Second)
 	c.OpenLimit = cmp.Or(c.OpenLimit, 30*time.Second)
-	c.Heartbeat = cmp.Or(c.Heartbeat, 100*time.Millisecond)
-	if c.Election == 0 {
-		c.Election = 10 * c.Heartbeat
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 200 * time.Millisecond
 		if len(c.Peers) == 0 {
-			c.Election = 5 * c.Heartbeat
+			c.Heartbeat = 100 * time.Millisecond
 		}
 	}
+	c.Election = cmp.Or(c.Election, 5*c.Heartbeat)
 	c.Quota = cmp.Or(c.Quota, 256<<20)
 	c.Reserve = cmp.Or(c.Reserve, 64<<20)
 	if c.Listen == "" {

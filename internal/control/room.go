@@ -1,12 +1,15 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // A write that meets a full disk ends etcd, and with it the process it is in, the
@@ -23,10 +26,14 @@ type room struct {
 	log      *slog.Logger
 	prepared int64 // size of the database when blocks were kept for it last
 	told     bool  // that there is no room for the reserve
+	root     bool  // this process may fill the disk to its last block
+
+	near  atomic.Bool   // so little is free that every change looks first
+	tight chan struct{} // one token: there is no room, look at once
 }
 
 func newRoom(cfg Config, log *slog.Logger) *room {
-	r := &room{dir: cfg.Dir, reserve: cfg.Reserve, log: log}
+	r := &room{dir: cfg.Dir, reserve: cfg.Reserve, log: log, root: os.Geteuid() == 0, tight: make(chan struct{}, 1)}
 	if cfg.Sync == ToMemory || r.reserve < 0 {
 		r.reserve = 0
 	}
@@ -61,6 +68,53 @@ func decide(free, reserve int64, there, runs bool) step {
 	return goOn
 }
 
+// pause is how long until the next look: shorter than a fast disk needs to fill
+// up, and seldom where there is plenty.
+func (r *room) pause() time.Duration {
+	const (
+		fastest  = 4 << 30 // bytes a second
+		shortest = 25 * time.Millisecond
+		longest  = 2 * time.Second
+	)
+	free, err := r.free()
+	if err != nil || r.reserve == 0 {
+		return longest
+	}
+	return min(max(time.Duration(float64(free)/fastest*float64(time.Second)), shortest), longest)
+}
+
+// stays tells whether the room for a start is there still a moment later: a start
+// that meets a full disk ends the process, too.
+func (r *room) stays(ctx context.Context) bool {
+	free, err := r.free()
+	if err != nil || free >= 8*r.reserve {
+		return err == nil
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(300 * time.Millisecond):
+	}
+	now, err := r.free()
+	return err == nil && now >= r.reserve/2 && now > free/2
+}
+
+// check refuses a change while there is no room for it: what a change makes etcd
+// write may end the process there.
+func (r *room) check() error {
+	if r == nil || r.reserve == 0 || !r.near.Load() {
+		return nil
+	}
+	if free, err := r.free(); err != nil || free >= r.reserve/2 {
+		return nil //nolint:nilerr // then it is not known to be full
+	}
+	select {
+	case r.tight <- struct{}{}:
+	default:
+	}
+	return unavailable(ErrFull)
+}
+
 // keepRoom does what the room on the disk asks for, and starts the store if it
 // does not run and may.
 func (c *Control) keepRoom() error {
@@ -77,6 +131,7 @@ func (c *Control) keepRoom() error {
 			if err != nil {
 				return err
 			}
+			c.room.near.Store(free < 8*c.room.reserve)
 			s = decide(free, c.room.reserve, c.room.there(), runs)
 		} else if !runs {
 			s = startAgain
@@ -92,6 +147,12 @@ func (c *Control) keepRoom() error {
 			c.replace(nil, ErrFull).stop(ErrFull)
 			return nil
 		case startAgain:
+			if c.room.reserve > 0 && !c.room.stays(c.closing) {
+				if !runs && c.reason() == nil {
+					c.replace(nil, ErrFull)
+				}
+				return nil // whoever fills the disk took it; the next look tells
+			}
 			r, err := c.start()
 			if err != nil && c.reason() != nil { // the room is gone again; it is tried again
 				c.log.Warn("the control store does not start again yet", "err", err)
@@ -131,7 +192,7 @@ func (r *room) free() (int64, error) {
 	if err := syscall.Statfs(r.dir, &s); err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", r.dir, err)
 	}
-	if os.Geteuid() == 0 {
+	if r.root {
 		return int64(s.Bfree) * s.Bsize, nil //nolint:gosec // of a disk
 	}
 	return int64(s.Bavail) * s.Bsize, nil //nolint:gosec // of a disk

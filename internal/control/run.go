@@ -14,22 +14,22 @@ import (
 // this one, or its files cannot be written.
 var ErrStopped = errors.New("the embedded control store stopped by itself")
 
-// lookAfter is how often Run looks. What it finds is never urgent, but for a disk
-// that fills up.
-const (
-	lookAfter = 2 * time.Second
-	roomAfter = 200 * time.Millisecond
-)
+// lookAfter is how often Run looks. What it finds is never urgent; a disk that
+// fills up is looked at as often as it takes.
+const lookAfter = 2 * time.Second
 
 // Run looks after the embedded store until ctx ends: it gives nodes that have
 // caught up their vote, makes room in its files, and lays the store by while the
 // disk is full. The store answers without it.
 func (c *Control) Run(ctx context.Context) error {
-	look, room := time.NewTicker(lookAfter), time.NewTicker(roomAfter)
+	look, room := time.NewTicker(lookAfter), time.NewTimer(0)
 	defer look.Stop()
 	defer room.Stop()
+	var tight chan struct{}
 	if c.room == nil {
 		room.Stop()
+	} else {
+		tight = c.room.tight
 	}
 	var settled *engine
 	for {
@@ -43,10 +43,16 @@ func (c *Control) Run(ctx context.Context) error {
 				return errClosed
 			}
 			return ErrStopped
+		case <-tight:
+			if err := c.keepRoom(); err != nil && c.closing.Err() == nil {
+				return err
+			}
+			continue
 		case <-room.C:
 			if err := c.keepRoom(); err != nil && c.closing.Err() == nil {
 				return err
 			}
+			room.Reset(c.room.pause())
 			continue
 		case <-look.C:
 		}

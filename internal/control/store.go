@@ -72,6 +72,9 @@ func (c *Control) change(ctx context.Context, key string, expected state.Revisio
 	if fence != (state.Fence{}) && fence.Epoch <= 0 {
 		return 0, state.ErrStale // etcd would take 0 to mean that nobody leads
 	}
+	if err := c.room.check(); err != nil {
+		return 0, err
+	}
 	ctx, r, done, err := c.begin(ctx)
 	if err != nil {
 		return 0, err

@@ -36,29 +36,23 @@ func (n *Node) tellLife(ctx context.Context) error {
 // tellPause tells when the automation is paused and goes on, until ctx ends. A
 // pause that was on before this node led was told by whoever led then.
 func (n *Node) tellPause(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	began := time.Now()
 	var since time.Time
-	for {
-		if p, err := n.group.Paused(ctx); err == nil && !p.Since.Equal(since) {
-			if !p.Since.IsZero() && p.Since.After(began.Add(-3*time.Second)) {
-				e := event.New(event.ClusterPaused, "cluster", strings.TrimSuffix(p.By+" paused the automation: "+p.Why, ": "))
-				e.ID = event.IDOf("paused", n.file.Cluster, p.Since.String())
-				n.publisher().Publish(e.With("who", p.By).With("why", p.Why))
-			}
-			if p.Since.IsZero() {
-				e := event.New(event.ClusterResumed, "cluster", "the automation acts again")
-				e.ID = event.IDOf("resumed", n.file.Cluster, since.String())
-				n.publisher().Publish(e)
-			}
-			since = p.Since
+	for p := range n.group.WatchPause(ctx) {
+		if p.Since.Equal(since) {
+			continue
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+		if !p.Since.IsZero() && p.Since.After(began.Add(-3*time.Second)) {
+			e := event.New(event.ClusterPaused, "cluster", strings.TrimSuffix(p.By+" paused the automation: "+p.Why, ": "))
+			e.ID = event.IDOf("paused", n.file.Cluster, p.Since.String())
+			n.publisher().Publish(e.With("who", p.By).With("why", p.Why))
 		}
+		if p.Since.IsZero() {
+			e := event.New(event.ClusterResumed, "cluster", "the automation acts again")
+			e.ID = event.IDOf("resumed", n.file.Cluster, since.String())
+			n.publisher().Publish(e)
+		}
+		since = p.Since
 	}
 }
 
