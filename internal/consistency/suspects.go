@@ -197,9 +197,19 @@ func (s *scan) reach(ctx context.Context) error {
 	if err := firstError(executed); err != nil {
 		return err
 	}
-	everywhere := executed[0].said
-	for _, a := range executed[1:] {
-		everywhere = everywhere.Intersect(a.said)
+	sets := make([]gtid.Set, len(executed))
+	for i, a := range executed {
+		sets[i] = a.said
+	}
+	s.pass(sets)
+	return nil
+}
+
+// pass notes the sightings that all members are past, who executed these sets.
+func (s *scan) pass(executed []gtid.Set) {
+	everywhere := executed[0]
+	for _, set := range executed[1:] {
+		everywhere = everywhere.Intersect(set)
 	}
 	everywhere = everywhere.Union(s.errant.all())
 	var last *sighting
@@ -209,7 +219,6 @@ func (s *scan) reach(ctx context.Context) error {
 		}
 		last = c.sighting
 	}
-	return nil
 }
 
 // decide proves the difference of what stayed different.
