@@ -115,6 +115,7 @@ func (n *Node) noticing() []run.Part {
 		{Name: "trace", Run: n.notice.trace.Run},
 		{Name: "events", Run: n.notice.events.Run},
 		{Name: "lifecycle", Run: n.tellLife},
+		{Name: "proxy events", Run: n.tellProxy},
 		{Name: "teller", Run: n.notice.teller.Run},
 		{Name: "drift", Run: n.followDrift},
 		{Name: "alarms", Run: n.notice.alarms.Run},

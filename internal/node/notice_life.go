@@ -17,7 +17,9 @@ import (
 func (n *Node) tellLife(ctx context.Context) error {
 	me := "node/" + n.file.Node.Name
 	n.publisher().Publish(event.New(event.NodeStarted, me, n.file.Node.Name+" runs"))
-	defer n.publisher().Publish(event.New(event.NodeStopping, me, n.file.Node.Name+" was told to stop"))
+	defer func() { // made then, not now: it has a time
+		n.publisher().Publish(event.New(event.NodeStopping, me, n.file.Node.Name+" was told to stop"))
+	}()
 	for {
 		held, term, err := n.lease.Hold(ctx)
 		if err != nil {

@@ -159,7 +159,7 @@ func (n *Node) routing() []run.Part {
 		parts = append(parts, run.Part{Name: "outcome", Run: n.finder.Run})
 	}
 	if n.proxy != nil {
-		parts = append(parts, run.Part{Name: "proxy", Run: n.proxy.Run})
+		parts = append(parts, run.Part{Name: "proxy", Run: n.serveProxy})
 	}
 	return parts
 }
