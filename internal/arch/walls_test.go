@@ -35,6 +35,7 @@ var walls = map[string][]string{
 	"go.etcd.io/etcd/client/pkg/v3":              {"control"},
 	"go.etcd.io/etcd/client/v3":                  {"control"},
 	"go.etcd.io/etcd/server/v3":                  {"control"},
+	"go.etcd.io/raft/v3":                         {"control"},
 	"go.opentelemetry.io/otel":                   {"trace"},
 	"go.opentelemetry.io/proto/otlp":             {}, // tests alone
 	"go.uber.org/goleak":                         {}, // tests alone

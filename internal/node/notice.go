@@ -116,6 +116,7 @@ func (n *Node) noticing() []run.Part {
 		{Name: "events", Run: n.notice.events.Run},
 		{Name: "lifecycle", Run: n.tellLife},
 		{Name: "proxy events", Run: n.tellProxy},
+		{Name: "lost events", Run: n.tellDropped},
 		{Name: "teller", Run: n.notice.teller.Run},
 		{Name: "drift", Run: n.followDrift},
 		{Name: "alarms", Run: n.notice.alarms.Run},

@@ -58,6 +58,28 @@ func (n *Node) tellPause(ctx context.Context) {
 	}
 }
 
+// tellDropped tells how many events were lost, once their store takes events
+// again: before that nobody would hear of it.
+func (n *Node) tellDropped(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Second)
+	defer tick.Stop()
+	told := uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		s := n.notice.events.Spooled()
+		if s.Dropped <= told || s.Waiting > 0 {
+			continue
+		}
+		e := event.New(event.EventsDropped, "events", fmt.Sprintf("%d events of %s were lost: their store did not take them in time", s.Dropped-told, n.file.Node.Name))
+		n.publisher().Publish(e.With("dropped", fmt.Sprint(s.Dropped-told)))
+		told = s.Dropped
+	}
+}
+
 // settingsParts are the parts of the API that change how things are set, rather
 // than do something.
 var settingsParts = []string{"/v1/tokens", "/v1/apply", "/v1/group", "/v1/proxy/writers", "/v1/silences"}
