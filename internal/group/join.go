@@ -462,14 +462,7 @@ func (a *actor) expelled(ctx context.Context, m Known, j plan.Journal) (topology
 
 // listedByOthers tells whether a member of the group lists that server.
 func listedByOthers(v *topology.View, uuid string) bool {
-	for _, m := range v.In(topology.Online, topology.Recovering) {
-		for _, p := range m.Report.Peers {
-			if p.UUID == uuid {
-				return true
-			}
-		}
-	}
-	return false
+	return topology.Listed(v.In(topology.Online, topology.Recovering), uuid)
 }
 
 // waitOnline waits until the member is ONLINE. As long as it makes progress it

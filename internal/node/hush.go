@@ -91,14 +91,7 @@ func away(m topology.Member, now time.Time) bool {
 
 // countedOn tells whether a member of the group still counts on that server.
 func countedOn(v *topology.View, uuid string) bool {
-	for _, m := range v.In(topology.Online) {
-		for _, p := range m.Report.Peers {
-			if p.UUID == uuid {
-				return true
-			}
-		}
-	}
-	return false
+	return topology.Listed(v.In(topology.Online), uuid)
 }
 
 // followHush makes this node's clients wait while the group gets rid of a lost

@@ -238,6 +238,18 @@ func (v *View) In(states ...State) []Member {
 	return out
 }
 
+// Listed tells whether one of these members counts that server to its group.
+func Listed(by []Member, uuid string) bool {
+	for _, m := range by {
+		for _, p := range m.Report.Peers {
+			if p.UUID == uuid {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Tolerates is the number of members that may fail now, one after the other
 // and without warning, before the group stops committing. It is -1 without
 // quorum.
