@@ -148,7 +148,7 @@ KILLS ?= 10
 .PHONY: soak-nodes
 soak-nodes: mysql ## three nodes: the acting one killed KILLS times, two lost, ways cut (root), events through 50 kills and a full disk (default 10)
 	PERDURE_SOAK=50 $(GO) test ./internal/jet -run 'EveryPromisedEvent' -v -timeout 20m
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(KILLS) $(GO) test ./internal/node -run 'TestThreeNodesLose|TestTheActingNodeIs|TestWaysBetweenNodes|TestAFullDiskOfEvents|TestANodeIsReplaced' -parallel 1 -v -timeout 60m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(KILLS) $(GO) test ./internal/node -run 'TestThreeNodesLose|TestTheActingNodeIs|TestWaysBetweenNodes|TestAFullDiskOfEvents|TestANodeWhoseDiskIsFull|TestANodeIsReplaced|TestANodeGoesOnAlone' -parallel 1 -v -timeout 60m
 
 .PHONY: bench-nodes
 bench-nodes: mysql ## what a node costs at rest, and what events cost
@@ -165,6 +165,7 @@ ROUNDS ?= 10
 bench-heal: mysql ## ROUNDS losses of a member by kill -9 and by SIGSTOP under 32 writers, next to MySQL alone; rolling plans; what is no fault
 	PERDURE_REQUIRE_MYSQL=1 PERDURE_BROWNOUT=$(ROUNDS) $(GO) test ./internal/node -run 'TestBrownOut$$' -v -timeout 90m
 	PERDURE_REQUIRE_MYSQL=1 PERDURE_ROLLING=$(ROUNDS) $(GO) test ./internal/node -run 'TestRollingPlans' -v -timeout 90m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_ROLLING=2 PERDURE_THINK=0s $(GO) test ./internal/node -run 'TestRollingPlans' -v -timeout 30m
 	PERDURE_REQUIRE_MYSQL=1 PERDURE_FALSE_ALARMS=1 PERDURE_DRILLS=1 $(GO) test ./internal/node -run 'TestNothingIsDone|TestDrillsAreGotOver' -parallel 1 -v -timeout 60m
 
 .PHONY: clean
