@@ -50,6 +50,10 @@ func (l Left) Names() (out []string) {
 // speaks against it, nothing is changed, the error says why, and Left is what
 // was found. It may be called again after an interruption.
 func Alone(ctx context.Context, f *config.File, lost []string, by string, log *slog.Logger) (Left, error) {
+	if len(f.Control.Peers)+len(f.Control.Endpoints) > 0 {
+		return Left{}, plan.Refuse("see the documentation of that store",
+			"where the control store is, is said in perdure.yaml (control): its nodes did not come by command and do not go by command. Nothing was changed.")
+	}
 	known, err := readLocal(filepath.Join(f.Node.Data, peersFile))
 	if err != nil {
 		return Left{}, err
@@ -101,6 +105,9 @@ func (k *nodes) left(ctx context.Context, store control.Config) (Left, error) {
 		}
 		l.Others = append(l.Others, Missing{Name: o.Name, Address: o.Address, Answers: answers})
 	}
+	if k.external() {
+		return l, nil
+	}
 	streams, err := k.aloneStreams()
 	if err == nil {
 		l.Streams, err = jet.Holds(ctx, streams, quietly(k.n.log))
@@ -142,12 +149,14 @@ func (k *nodes) goOnAlone(ctx context.Context, store control.Config, l Left, by 
 	ctx, cancel := context.WithTimeout(ctx, aloneLimit)
 	defer cancel()
 	// The streams first: they may refuse, because this node has no copy of one.
-	streams, err := k.aloneStreams()
-	if err != nil {
-		return err
-	}
-	if err := jet.Alone(ctx, streams, l.Names(), quietly(k.n.log)); err != nil {
-		return err
+	if !k.external() {
+		streams, err := k.aloneStreams()
+		if err != nil {
+			return err
+		}
+		if err := jet.Alone(ctx, streams, l.Names(), quietly(k.n.log)); err != nil {
+			return err
+		}
 	}
 	c, err := control.Alone(ctx, store, quietly(k.n.log))
 	if err != nil {
@@ -167,6 +176,9 @@ func (k *nodes) goOnAlone(ctx context.Context, store control.Config, l Left, by 
 	k.known.First, k.known.Nodes = true, slices.DeleteFunc(k.known.Nodes, func(o peers.Node) bool { return o.Name != l.Node })
 	return k.save()
 }
+
+// external tells whether the streams are somebody else's: then they are not lost.
+func (k *nodes) external() bool { return len(k.n.file.Streams.URLs) > 0 }
 
 // aloneStreams is how the streams of this node are opened while nobody else may
 // come: with certificates that live as long as this process.
