@@ -19,6 +19,9 @@
 // A change that was acknowledged has been on the disks of a majority (fsync),
 // and survives kill -9 of every node.
 //
+// A full disk does not end the process: calls return ErrFull, which is
+// state.ErrUnavailable too, until there is room again; see room.go.
+//
 // # Where things are
 //
 // A document lies in etcd at Prefix + its key. The embedded store keeps its
