@@ -33,13 +33,15 @@ func TestWritersAreSlowedDownForAMemberThatDoesNotComeNearer(t *testing.T) {
 		{"hardly anybody writes", 100000, limited(15), func(int) int { return 900 }, nil, 114},
 		{
 			"members and writers share the processors", 40000, limited(1600), func(written int) int { return 5000 - 2*written },
-			[]int{400}, 17,
+			[]int{400},
+			17,
 		},
 		{"a quarter is too much still", 20000, limited(1600), func(written int) int { return max(300, 2000-4*written) }, []int{400, 200}, 42},
 		{"nothing would help in time: writers keep what they have", 1000000, limited(1600), func(int) int { return 400 }, nil, 0},
 		{
 			"nothing helps: they get it back after a while", 60000, limited(1600), func(int) int { return 300 },
-			[]int{400, 200, 100, 50, 0}, 0,
+			[]int{400, 200, 100, 50, 0},
+			0,
 		},
 		{"it is far behind and comes nearer slowly, whatever they do", 300000, limited(200), func(int) int { return 1400 }, nil, 251},
 	} {

@@ -79,7 +79,7 @@ func (w *noticed) compare(t *testing.T, differences int) {
 	if err == nil {
 		a, err = w.WaitConsistency(ctx, a.ID, func(api.ConsistencyAudit) {})
 	}
-	if err != nil || int(a.Differences) != differences {
+	if err != nil || a.Differences != differences {
 		t.Fatalf("%v: %+v", err, a)
 	}
 }

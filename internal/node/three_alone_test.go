@@ -88,7 +88,7 @@ func TestANodeGoesOnAloneAfterTwoOfThreeWereLostForGood(t *testing.T) {
 	h.up(left)
 	acts := h.eventually(30*time.Second, "it acts, and has all settings", func() error {
 		if who, err := h.acting(nil); err != nil || who != left {
-			return fmt.Errorf("%v acts, %v", who, err)
+			return fmt.Errorf("%v acts, %w", who, err)
 		}
 		tokens, err := left.Tokens(t.Context())
 		for _, name := range made {

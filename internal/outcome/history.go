@@ -164,9 +164,9 @@ func (h *history) before(member string, since time.Time) (set gtid.Set, at time.
 }
 
 func (p *past) before(since time.Time) (moment, bool) {
-	for i := len(p.moments) - 1; i >= 0; i-- {
-		if p.moments[i].at.Before(since) {
-			return p.moments[i], true
+	for _, m := range slices.Backward(p.moments) {
+		if m.at.Before(since) {
+			return m, true
 		}
 	}
 	return moment{}, false

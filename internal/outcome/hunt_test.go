@@ -1,6 +1,7 @@
 package outcome
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -41,7 +42,7 @@ func TestAnEarlierCommitMakesAHuntBeginAnew(t *testing.T) {
 		t.Errorf("%v from %v: a position is of one member alone", err, h.end)
 	}
 	early := newHunt(Commit{Member: "m2", Since: at(-1)})
-	if _, _, err := early.begin(past, "m1"); err != errGap {
+	if _, _, err := early.begin(past, "m1"); !errors.Is(err, errGap) {
 		t.Error(err)
 	}
 }
@@ -56,7 +57,7 @@ func TestAHuntAnswersOnlyWhatItSaw(t *testing.T) {
 	ask := func(mark string, since float64) answer {
 		return h.answer(f, Commit{Member: "m2", Mark: mark, Since: at(since)}, at(since))
 	}
-	if a := ask("perdure_a", 190); a.over || a.err != errPart {
+	if a := ask("perdure_a", 190); a.over || !errors.Is(a.err, errPart) {
 		t.Errorf("before the first look: %+v", a)
 	}
 	if a := ask("perdure_yes", 190); !a.over || !a.yes || a.err != nil {

@@ -103,7 +103,7 @@ func TestATransactionIsRunAgainWhereItsMemberIsNot(t *testing.T) {
 					for rows.Next() {
 						continue
 					}
-					_ = rows.Close()
+					err = errors.Join(rows.Err(), rows.Close())
 				}
 				if (err != nil) != wrong {
 					t.Fatalf("%s: %v", q, err)
