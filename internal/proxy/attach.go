@@ -46,6 +46,7 @@ func (b *backend) lively() bool { return clock()-b.rested.Load() < idleProbe }
 
 func (s *session) find(svc route.Service) error {
 	var deadline time.Time
+	behind := false // no member tried so far has what the session wrote
 	wait := func(plan *route.Plan, at time.Duration) error {
 		if deadline.IsZero() {
 			deadline = time.Now().Add(s.p.cfg.HoldLimit)
@@ -83,6 +84,12 @@ func (s *session) find(svc route.Service) error {
 			continue
 		}
 		m := plan.Pick(svc, time.Now(), s.avoid)
+		if behind {
+			// The member it left has it, if it is for us again.
+			if before := plan.Member(s.st.wrote); before != nil && before.Serves(svc) {
+				m = before
+			}
+		}
 		if m == nil {
 			if err := wait(plan, s.p.cfg.HoldLimit); err != nil {
 				return noMember(svc, s.p.cfg.HoldLimit, "no member serves it")
@@ -97,10 +104,10 @@ func (s *session) find(svc route.Service) error {
 		if final := s.final(err, m); final != nil {
 			return final
 		}
-		s.avoid = m.Name
+		s.avoid, behind = m.Name, errors.Is(err, errBehind)
 		if wait(plan, 20*time.Millisecond) != nil {
 			s.p.log.Warn("no member lets a session in", "session", s.id, "user", s.user, "member", m.Name, "err", err)
-			if errors.Is(err, errBehind) {
+			if behind {
 				// It may have been lost with a majority of the members. The client is
 				// told once, not with every request for as long as it stays.
 				s.st.gtid = s.st.gtid[:0]
@@ -420,9 +427,10 @@ func (s *session) restore(b *backend) error {
 		answers++
 	}
 	if wait {
-		// A planned move has no hurry; a read that only would like to be on a
+		// A move may have to wait, but not so long on one member that another, or
+		// the one before, cannot be tried; a read that only would like to be on a
 		// reader goes to the writer after a second.
-		limit := "10"
+		limit := "3"
 		if s.svc == route.Read {
 			limit = "1"
 		}

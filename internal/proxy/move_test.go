@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	driver "github.com/go-sql-driver/mysql"
 
 	"github.com/perdure/perdure/internal/mysql/mysqld"
+	"github.com/perdure/perdure/internal/topology"
 )
 
 func (r *rig) memberOf(t testing.TB, uuid string) (name string, at int) {
@@ -85,6 +87,43 @@ func TestASessionKeepsItsStateWhenItsMemberIsDrained(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestASessionGoesBackWhereNoOtherMemberHasWhatItWrote(t *testing.T) {
+	t.Parallel()
+	r := group(t, 2)
+	exec(t, r.members[0].Root(t), "CREATE TABLE test.t (id INT PRIMARY KEY)")
+	c := r.conn(t, ReadWrite)
+	name, i := r.memberOf(t, ask(t, c, "SELECT @@server_uuid FOR UPDATE"))
+	other, err := r.members[1-i].Root(t).Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, 10*time.Second, "the table is everywhere", func() bool {
+		_, err := other.ExecContext(t.Context(), "LOCK TABLES test.t READ") // nothing is applied to it from here on
+		return err == nil
+	})
+	exec(t, c, "INSERT INTO t VALUES (1)")
+	// Its member stalls for a second, as far as the View says.
+	r.unfollow()
+	well := *r.watcher.View()
+	stalled := well
+	stalled.Members = slices.Clone(well.Members)
+	for j := range stalled.Members {
+		if stalled.Members[j].Name == name {
+			stalled.Members[j].State, stalled.Members[j].Writable, stalled.Members[j].Readable = topology.Suspect, false, false
+		}
+	}
+	well.Number, stalled.Number = well.Number+2, well.Number+1
+	r.table.SetView(stalled)
+	time.AfterFunc(time.Second, func() { r.table.SetView(well) })
+	began := time.Now()
+	exec(t, c, "INSERT INTO t VALUES (2)")
+	t.Logf("it went on after %s", time.Since(began).Round(time.Millisecond))
+	if uuid := ask(t, c, "SELECT @@server_uuid FOR UPDATE"); uuid != ask(t, r.members[i].Root(t), "SELECT @@server_uuid") {
+		t.Error("it is on a member that lacks what it wrote")
+	}
+	exec(t, other, "UNLOCK TABLES")
 }
 
 func TestAMemberIsKilledUnderSessions(t *testing.T) {
