@@ -305,13 +305,15 @@ func TestAQueryThatTakesTooLongIsStopped(t *testing.T) {
 	t.Parallel()
 	r := alone(t, func(c *Config) { c.QueryTimeout = 500 * time.Millisecond })
 	c := r.conn(t, ReadWrite)
-	began := time.Now()
-	_, err := c.ExecContext(context.Background(), "SELECT COUNT(*) FROM information_schema.columns a, information_schema.columns b, information_schema.columns c")
-	if err == nil || time.Since(began) > 5*time.Second {
-		t.Error(time.Since(began), err)
-	}
-	if got := ask(t, c, "SELECT 1"); got != "1" {
-		t.Error(got)
+	for range 2 { // the second as well
+		began := time.Now()
+		_, err := c.ExecContext(context.Background(), "SELECT COUNT(*) FROM information_schema.columns a, information_schema.columns b, information_schema.columns c")
+		if err == nil || time.Since(began) > 5*time.Second {
+			t.Error(time.Since(began), err)
+		}
+		if got := ask(t, c, "SELECT 1"); got != "1" {
+			t.Error(got)
+		}
 	}
 }
 

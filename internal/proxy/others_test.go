@@ -18,6 +18,7 @@ type pair struct {
 	tables  []*route.Table
 	proxies []*Proxy
 	quiet   func(ctx context.Context, member string) error
+	ready   chan struct{} // closed once the rest is set
 }
 
 // side is what one of them sees of the other.
@@ -27,6 +28,7 @@ type side struct {
 }
 
 func (s side) Funnel(ctx context.Context, member, _ string) (func(), error) {
+	<-s.ready
 	other := 1 - s.self
 	release, err := s.tables[other].Funnel(member)
 	if err != nil {
@@ -68,6 +70,7 @@ func (r *rig) second(t testing.TB, p *pair) *rig {
 	t.Cleanup(func() { cancel(); stop(); wg.Wait() })
 	two.table.SetView(*r.watcher.View())
 	two.start(t, func(c *Config) { c.Doubt = r.watcher; c.Slot = 1; c.Others = side{p, 1} })
+	defer close(p.ready)
 	p.tables = []*route.Table{r.table, two.table}
 	p.proxies = []*Proxy{r.proxy, two.proxy}
 	p.quiet = func(ctx context.Context, member string) error {

@@ -52,11 +52,16 @@ func TestATransactionIsRunAgainWhereItsMemberIsNot(t *testing.T) {
 	exec(t, root, "CREATE TABLE test.r (id INT PRIMARY KEY, v VARCHAR(2000))", "CREATE TABLE test.auto (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(20))",
 		"CREATE USER plain IDENTIFIED BY '"+testPassword+"'", "GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON test.* TO plain",
 		"CREATE PROCEDURE test.p() INSERT INTO test.r VALUES (1000, 'p')")
+	second := r.members[1].Root(t)
+	follow := func(who, whom *sql.DB) {
+		set := ask(t, whom, "SELECT @@GLOBAL.gtid_executed")
+		ask(t, who, "SELECT WAIT_FOR_EXECUTED_GTID_SET('"+strings.ReplaceAll(set, "\n", "")+"', 30)")
+	}
 	both := func(q string) {
 		t.Helper()
+		follow(root, second)
 		exec(t, root, q)
-		set := ask(t, root, "SELECT @@GLOBAL.gtid_executed")
-		ask(t, r.members[1].Root(t), "SELECT WAIT_FOR_EXECUTED_GTID_SET('"+strings.ReplaceAll(set, "\n", "")+"', 10)")
+		follow(second, root)
 	}
 	for _, tt := range []struct {
 		name   string

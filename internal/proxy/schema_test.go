@@ -28,7 +28,7 @@ func TestChangesOfSchemaLeaveTheGroupWhole(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("PERDURE_ROUNDS")); err == nil {
 		rounds = n
 	}
-	p := &pair{}
+	p := &pair{ready: make(chan struct{})}
 	r := group(t, 3, func(c *Config) { c.Others = side{p, 0} })
 	other := r.second(t, p)
 	exec(t, openDB(t, r.dsn(ReadWrite)), "CREATE TABLE load_t (id BIGINT PRIMARY KEY, v VARCHAR(10))", "CREATE TABLE a (id INT PRIMARY KEY)")

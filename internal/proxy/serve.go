@@ -29,6 +29,9 @@ func (s *session) serve() error {
 	}
 	s.began.Store(clock())
 	s.forwarded = false
+	if s.timedOut.Load() {
+		s.timedOut.Store(false) // of an earlier one
+	}
 	r := &s.req
 	*r = request{}
 	size := 4 + length

@@ -75,25 +75,26 @@ type session struct {
 	schemaText   bool // EXECUTE in text may change the schema
 
 	// Shared from here on.
-	pins     atomicPins
-	began    atomic.Int64 // clock when the request in hand began, 0 while idle
-	rested   atomic.Int64 // clock when the last one ended
-	att      atomic.Pointer[backend]
-	killing  atomic.Int32
-	kind     atomic.Uint32 // of the request in hand; Read while idle
-	leave    atomic.Bool   // please move, for balance
-	inTrx    atomic.Bool
-	who      atomic.Pointer[string] // the user, for others to read
-	pinText  atomic.Pointer[string]
-	queries  atomic.Int64
-	moved    atomic.Int64
-	trxSince atomic.Int64
-	door     atomic.Pointer[door]    // how to get in as this session's user
-	next     atomic.Pointer[backend] // opened for us where we are to go
-	timedOut atomic.Bool
-	resting  atomic.Bool
-	quit     chan struct{}
-	quitOnce sync.Once
+	pins      atomicPins
+	began     atomic.Int64 // clock when the request in hand began, 0 while idle
+	rested    atomic.Int64 // clock when the last one ended
+	att       atomic.Pointer[backend]
+	killing   atomic.Int32
+	kind      atomic.Uint32 // of the request in hand; Read while idle
+	leave     atomic.Bool   // please move, for balance
+	inTrx     atomic.Bool
+	who       atomic.Pointer[string] // the user, for others to read
+	pinText   atomic.Pointer[string]
+	queries   atomic.Int64
+	moved     atomic.Int64
+	trxSince  atomic.Int64
+	door      atomic.Pointer[door]    // how to get in as this session's user
+	next      atomic.Pointer[backend] // opened for us where we are to go
+	timedOut  atomic.Bool
+	stoppedAt atomic.Int64 // clock when the query timeout stopped it last
+	resting   atomic.Bool
+	quit      chan struct{}
+	quitOnce  sync.Once
 }
 
 type atomicPins struct{ v atomic.Uint32 }

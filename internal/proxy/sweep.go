@@ -14,6 +14,9 @@ const (
 	restAfter = time.Second
 	// longRequest is when we begin to look whether the client is still there.
 	longRequest = time.Second
+	// stopAgain is when a statement that runs too long, and did not stop, is
+	// stopped once more: it may not have reached its member the first time.
+	stopAgain = time.Second
 	// balanceEvery is how often sessions may be asked to move for balance.
 	balanceEvery = 2 * time.Second
 )
@@ -57,14 +60,17 @@ func (p *Proxy) look(s *session, now int64) {
 		return
 	}
 	took := now - began
-	if took > int64(longRequest) && s.client.Gone() && !s.ended() {
+	if took > int64(longRequest) && s.who.Load() != nil && s.client.Gone() && !s.ended() {
 		p.log.Info("client left while its statement ran", "session", s.id, "user", s.userName())
 		s.quitOnce.Do(func() { close(s.quit) })
 		p.background(func() { s.stop(true) })
 		return
 	}
-	if limit := int64(p.cfg.QueryTimeout); limit > 0 && took > limit && !s.timedOut.Swap(true) {
-		p.m.timeouts.Add(1)
+	if limit := int64(p.cfg.QueryTimeout); limit > 0 && took > limit && now-s.stoppedAt.Load() > int64(stopAgain) {
+		if !s.timedOut.Swap(true) {
+			p.m.timeouts.Add(1)
+		}
+		s.stoppedAt.Store(now)
 		p.background(func() { s.stop(false) })
 	}
 }
