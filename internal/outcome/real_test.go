@@ -264,6 +264,8 @@ func (r *rig) storm(t *testing.T, lose func()) {
 	ready := make(chan struct{}, writers)
 	for i := range writers {
 		wg.Go(func() {
+			begun := sync.OnceFunc(func() { ready <- struct{}{} })
+			defer begun() // also without a commit: it did not get in, on a busy machine
 			for n := int64(0); ; n++ {
 				w, err := r.open(lost, base+int64(i)*1_000_000+n)
 				if err != nil {
@@ -277,9 +279,8 @@ func (r *rig) storm(t *testing.T, lose func()) {
 					c := w.commits()
 					err := w.commit(context.Background())
 					if err == nil {
-						if acked.Add(1); n == 0 {
-							ready <- struct{}{}
-						}
+						acked.Add(1)
+						begun()
 						continue
 					}
 					began := time.Now()
