@@ -430,6 +430,7 @@ func TestPackagesAreMadeOfWhatIsThere(t *testing.T) {
 		Contents                                                                                             []content
 		Scripts                                                                                              map[string]string
 		Overrides                                                                                            map[string]map[string][]string
+		Umask                                                                                                int
 	}
 	if err := yaml.UnmarshalWithOptions(deployed(t, "packages", "nfpm.yaml"), &nfpm, yaml.Strict()); err != nil {
 		t.Fatal(err)
@@ -439,6 +440,7 @@ func TestPackagesAreMadeOfWhatIsThere(t *testing.T) {
 		NFPMs   []struct {
 			Contents []content
 			Scripts  map[string]string
+			Umask    int
 		} `yaml:"nfpms"`
 	}
 	if err := yaml.Unmarshal(deployed(t, "goreleaser.yaml"), &release); err != nil {
@@ -446,6 +448,9 @@ func TestPackagesAreMadeOfWhatIsThere(t *testing.T) {
 	}
 	if release.Version != 2 || len(release.NFPMs) != 1 {
 		t.Fatalf("goreleaser.yaml: %+v", release)
+	}
+	if nfpm.Umask != 0o022 || release.NFPMs[0].Umask != 0o022 {
+		t.Errorf("files of packages would have the umask of whoever builds them: %o, %o", nfpm.Umask, release.NFPMs[0].Umask)
 	}
 	places := func(all []content) (out []string) {
 		for _, c := range all {

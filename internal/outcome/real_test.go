@@ -312,6 +312,9 @@ func (r *rig) storm(t *testing.T, lose func()) {
 		m, _ := v.Member(r.members[lost].Name())
 		return m.Failure != topology.Silent
 	})
+	// A process that begins within three seconds of a commit cannot be told from
+	// the one before, and a late question would have no answer.
+	time.Sleep(time.Until(before.Add(4 * time.Second)))
 	r.restart(t)
 	var unknown, wrong, errs int
 	var yes, no []time.Duration
