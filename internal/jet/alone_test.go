@@ -38,6 +38,14 @@ func TestOneServerGoesOnAloneAfterAMajorityWasLost(t *testing.T) {
 	}
 	add(l, 50)
 	generation := l.Generation()
+	// What only a majority has is lost with it. This is about what all have.
+	if err := v.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 40*time.Second, "every server has all of it", func() bool {
+		whole, err := tr.srv[0].Copies(t.Context(), 3)
+		return whole && err == nil
+	})
 	// All are gone at one moment: the last that is left was no leader of everything.
 	for _, i := range []int{1, 2, 0} {
 		go tr.srv[i].Close()
