@@ -31,6 +31,9 @@ const (
 func (s *session) exchange(r *request) error {
 	s.lastNo, s.tries, s.unnamed, s.dying = 0, 0, false, false
 	s.schemaBefore = s.st.schema
+	// Of a transaction that was lost under an earlier request the client has heard:
+	// rolled back, committed or in doubt. It must never run again after that.
+	s.rec.lost = false
 	var deadline int64
 	for {
 		if err := s.ensure(r.svc); err != nil {
