@@ -24,18 +24,7 @@ func TestOneServerGoesOnAloneAfterAMajorityWasLost(t *testing.T) {
 	go func() { defer close(ended); _ = v.Run(running) }()
 	v.Publish(event.New(event.NodeStarted, "node/n0", "1"))
 	n := 0
-	add := func(l *jet.Log, count int) {
-		t.Helper()
-		for range count {
-			n++
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			seq, err := l.Append(ctx, frame(n))
-			cancel()
-			if err != nil || seq != uint64(n) {
-				t.Fatalf("frame %d is at %d: %v", n, seq, err)
-			}
-		}
-	}
+	add := adder(t, &n)
 	add(l, 50)
 	generation := l.Generation()
 	// What only a majority has is lost with it. This is about what all have.

@@ -1,14 +1,12 @@
 package jet_test
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/perdure/perdure/internal/jet"
 	"github.com/perdure/perdure/internal/pki"
@@ -79,18 +77,7 @@ func TestThreeNodesGoOnWithoutAnyOneAndComeBackFromNone(t *testing.T) {
 		t.Fatal("three nodes made more than one stream")
 	}
 	n := 0
-	add := func(l *jet.Log, count int) {
-		t.Helper()
-		for range count {
-			n++
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			seq, err := l.Append(ctx, frame(n))
-			cancel()
-			if err != nil || seq != uint64(n) {
-				t.Fatalf("frame %d is at %d: %v", n, seq, err)
-			}
-		}
-	}
+	add := adder(t, &n)
 	for i := range logs {
 		add(logs[i], 20)
 	}

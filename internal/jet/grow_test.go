@@ -21,18 +21,7 @@ func TestAServerAloneGrowsToThreeLosesOneAndShrinks(t *testing.T) {
 	tr.start(0)
 	l := openLog(t, tr.srv[0], jet.LogConfig{Name: "w", MaxBytes: 1 << 26})
 	n := 0
-	add := func(l *jet.Log, count int) {
-		t.Helper()
-		for range count {
-			n++
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			seq, err := l.Append(ctx, frame(n))
-			cancel()
-			if err != nil || seq != uint64(n) {
-				t.Fatalf("frame %d is at %d: %v", n, seq, err)
-			}
-		}
-	}
+	add := adder(t, &n)
 	add(l, 20)
 	generation := l.Generation()
 	tr.srv[0].Close()

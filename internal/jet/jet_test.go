@@ -59,6 +59,23 @@ func appendAll(t *testing.T, l *jet.Log, from, n int) {
 
 func frame(i int) []byte { return fmt.Appendf(nil, "frame %d", i) }
 
+// adder returns what appends frames with the next numbers, each of which has to
+// be at its number. The last number is in n.
+func adder(t *testing.T, n *int) func(l *jet.Log, count int) {
+	return func(l *jet.Log, count int) {
+		t.Helper()
+		for range count {
+			*n++
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			seq, err := l.Append(ctx, frame(*n))
+			cancel()
+			if err != nil || seq != uint64(*n) {
+				t.Fatalf("frame %d is at %d: %v", *n, seq, err)
+			}
+		}
+	}
+}
+
 func readAll(t *testing.T, l queue.Log, from, to uint64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
