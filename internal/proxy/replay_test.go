@@ -13,6 +13,7 @@ import (
 
 	"github.com/perdure/perdure/internal/mysql/mysqld"
 	"github.com/perdure/perdure/internal/mysqltest"
+	"github.com/perdure/perdure/internal/topology"
 )
 
 // inTrx finds the one session that is in a transaction, and the member it is on.
@@ -159,6 +160,53 @@ func TestATransactionEndedBySomebodyIsNotRunAgain(t *testing.T) {
 	}
 	if n := ask(t, c, "SELECT COUNT(*) FROM r"); n != "0" {
 		t.Errorf("%s rows", n)
+	}
+}
+
+// committed says of every commit that it took effect.
+type committed struct{}
+
+func (committed) Committed(context.Context, LostCommit) (bool, error) { return true, nil }
+
+// Of a transaction that was settled its client has heard. The next request, which
+// finds no member at all, is no reason to run it once more.
+func TestATransactionThatWasSettledIsNotRunAgain(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	r := alone(t, func(c *Config) { c.HoldLimit, c.Outcomes = time.Second, committed{} })
+	m := r.members[0]
+	root := m.Root(t)
+	exec(t, root, "CREATE TABLE test.r (id INT PRIMARY KEY)")
+	c := r.conn(t, ReadWrite)
+	exec(t, c, "BEGIN", "INSERT INTO r VALUES (1)")
+	lock, err := root.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Close() }()
+	exec(t, lock, "FLUSH TABLES WITH READ LOCK")
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.ExecContext(ctx, "COMMIT")
+		done <- err
+	}()
+	until(t, 10*time.Second, "the COMMIT waits for the lock", func() bool {
+		return ask(t, lock, "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_info LIKE 'COMMIT%' AND processlist_state LIKE 'Waiting for%'") == "1"
+	})
+	if err := m.Kill(mysqld.StayDown); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal("a COMMIT that took effect:", err)
+	}
+	r.table.SetView(topology.View{Number: 2, Members: []topology.Member{{
+		Instance: topology.Instance{Name: m.Name(), Address: m.Address()}, State: topology.Offline,
+	}}})
+	if _, err := c.ExecContext(ctx, "INSERT INTO r VALUES (2)"); err == nil {
+		t.Fatal("a write without a member")
+	}
+	if n := r.proxy.m.differing.Load() + r.proxy.m.replays.Load(); n != 0 {
+		t.Error("it was tried to run the transaction again")
 	}
 }
 
