@@ -162,6 +162,7 @@ func (n *Node) quiet(ctx context.Context, member string) error {
 		if err != nil {
 			return err
 		}
+		var last error // the end of ctx in the middle of a question says less
 		for still := 0; still < 2; {
 			open, err := s.Writers(ctx)
 			if err == nil && open == 0 {
@@ -169,12 +170,15 @@ func (n *Node) quiet(ctx context.Context, member string) error {
 				continue
 			}
 			still = 0
-			if err == nil {
-				err = fmt.Errorf("member %s has %d open transactions that wrote", m.Name, open)
+			switch {
+			case err == nil:
+				last = fmt.Errorf("member %s has %d open transactions that wrote", m.Name, open)
+			case last == nil || ctx.Err() == nil:
+				last = err
 			}
 			if pause.For(ctx, funnelPace) != nil {
 				_ = s.Close()
-				return err
+				return last
 			}
 		}
 		_ = s.Close()
