@@ -51,7 +51,24 @@ func Alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) err
 	return nil
 }
 
+// tryLimit is how long the first server is given, the next ones twice as long
+// each. One that goes on where another was interrupted needs some 35 seconds; on
+// a machine that was starved one has been seen to stay in the middle for good.
+const tryLimit = 90 * time.Second
+
 func alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) error {
+	for limit := tryLimit; ; limit *= 2 {
+		try, cancel := context.WithTimeout(ctx, limit)
+		err := aloneOnce(try, cfg, lost, log)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		log.Error("the streams are not alone yet; their server starts once more", "err", err)
+	}
+}
+
+func aloneOnce(ctx context.Context, cfg Config, lost []string, log *slog.Logger) error {
 	s, err := lone(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -60,26 +77,29 @@ func alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) err
 	if err := patiently(ctx, "one vote is enough", s.rescue); err != nil {
 		return err
 	}
-	if err := s.holdsAll(ctx); err != nil {
+	if err := patiently(ctx, "it knows what was decided", func(context.Context) error { return s.leads(systemAccount, metaGroup) }); err != nil {
 		return err
+	}
+	var missing []string
+	err = patiently(ctx, "every stream is here", func(ctx context.Context) (err error) {
+		missing, err = s.missing(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("this node has no copy of the streams %s: go on with another node that is left", strings.Join(missing, ", "))
 	}
 	for _, name := range lost {
 		if err := patiently(ctx, "take "+name+" out", func(ctx context.Context) error { return s.Unlink(ctx, name) }); err != nil {
 			return err
 		}
 	}
-	err = patiently(ctx, "every stream has accepted what is here", s.leadsAll)
-	if err != nil {
+	if err := patiently(ctx, "every stream has accepted what is here", s.leadsAll); err != nil {
 		return err
 	}
-	err = patiently(ctx, "one copy of every stream", func(ctx context.Context) error {
-		whole, err := s.Copies(ctx, 1)
-		if err == nil && !whole {
-			err = errors.New("not every stream has left the others yet")
-		}
-		return err
-	})
-	if err != nil {
+	if err := patiently(ctx, "one copy of every stream", s.onlyCopies); err != nil {
 		return err
 	}
 	return patiently(ctx, "only one is left", func(context.Context) error {
@@ -159,56 +179,128 @@ func patiently(ctx context.Context, what string, ok func(context.Context) error)
 	}
 }
 
-// leadsAll tells whether this server leads the cluster and every stream, and has
-// applied all that is in their logs.
-func (s *Server) leadsAll(context.Context) error {
-	z := s.embedded.Raftz(&server.RaftzOptions{})
-	if z == nil {
+// metaGroup is the raft group that decides which streams there are, and where.
+const metaGroup = "_meta_"
+
+// leads tells whether this server leads a raft group of an account, or all it
+// takes part in if name is empty, and has applied all that is in their logs.
+func (s *Server) leads(account, name string) error {
+	z := s.embedded.Raftz(&server.RaftzOptions{AccountFilter: account, GroupFilter: name})
+	if z == nil || name != "" && len((*z)[account]) == 0 {
 		return errors.New("there is no cluster yet")
 	}
-	for name, g := range (*z)[systemAccount] {
+	for name, g := range (*z)[account] {
 		if g.State != "LEADER" || g.Committed < g.PIndex || g.Applied < g.Committed {
-			return fmt.Errorf("%s is %s, %d of %d entries are accepted and %d applied", name, strings.ToLower(g.State), g.Committed, g.PIndex, g.Applied)
+			return fmt.Errorf("%s is %s of %d, %d of %d entries are accepted and %d applied", name, strings.ToLower(g.State), g.Size, g.Committed, g.PIndex, g.Applied)
 		}
 	}
 	return nil
 }
 
-// holdsAll says which streams this server has no copy of.
-func (s *Server) holdsAll(ctx context.Context) error {
-	js, err := jetstream.New(s.nc, jetstream.WithDefaultTimeout(5*time.Second))
+// leadsAll tells whether this server leads the cluster and every stream it has. A
+// stream whose raft group has not begun yet is not led.
+func (s *Server) leadsAll(context.Context) error {
+	all, err := s.here()
 	if err != nil {
 		return err
+	}
+	for _, st := range all {
+		if st.Cluster == nil || st.Cluster.Leader != s.cfg.Name {
+			return fmt.Errorf("the stream %s has no leader yet", st.Name)
+		}
+	}
+	return errors.Join(s.leads(systemAccount, ""), s.leads(server.DEFAULT_GLOBAL_ACCOUNT, ""))
+}
+
+// onlyCopies brings every stream that is here down to the copy that is here. It
+// asks this server itself: a list of streams from the cluster waits seconds for
+// each that has no leader, and leaves it out.
+func (s *Server) onlyCopies(ctx context.Context) error {
+	js, err := jetstream.New(s.nc)
+	if err != nil {
+		return err
+	}
+	all, err := s.here()
+	if err != nil {
+		return err
+	}
+	var wait []error
+	for _, st := range all {
+		c := st.Cluster
+		switch {
+		case st.Config.Replicas != 1:
+			var cfg jetstream.StreamConfig
+			if err := again(st.Config, &cfg); err != nil {
+				return err
+			}
+			cfg.Replicas = 1
+			if _, err := js.UpdateStream(ctx, cfg); err != nil {
+				return fmt.Errorf("keep one copy of the stream %s: %w", st.Name, err)
+			}
+			wait = append(wait, fmt.Errorf("%s was told just now", st.Name))
+		case c == nil || c.Leader != s.cfg.Name:
+			wait = append(wait, fmt.Errorf("%s has no leader", st.Name))
+		case len(c.Replicas) > 0 || c.Desired != nil:
+			why := "has not left the others yet"
+			if c.Desired != nil && c.Desired.Status != nil {
+				why = c.Desired.Status.Description
+			}
+			wait = append(wait, fmt.Errorf("%s: %s", st.Name, why))
+		}
+	}
+	return errors.Join(wait...)
+}
+
+// again turns what a server says into what a client understands: they are the
+// same JSON.
+func again(from, to any) error {
+	b, err := json.Marshal(from)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, to)
+}
+
+// missing are the streams that this server has no copy of.
+func (s *Server) missing(ctx context.Context) ([]string, error) {
+	js, err := jetstream.New(s.nc, jetstream.WithDefaultTimeout(5*time.Second))
+	if err != nil {
+		return nil, err
 	}
 	mine, err := s.held()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	names := js.StreamNames(ctx)
-	var missing []string
+	var out []string
 	for name := range names.Name() {
 		if !slices.ContainsFunc(mine, func(h Held) bool { return h.Stream == name }) {
-			missing = append(missing, name)
+			out = append(out, name)
 		}
 	}
-	if len(missing) > 0 {
-		return fmt.Errorf("this node has no copy of the streams %s: go on with another node that is left", strings.Join(missing, ", "))
-	}
-	return names.Err()
+	return out, names.Err()
 }
 
 // held is what this server has, whoever leads.
 func (s *Server) held() ([]Held, error) {
-	z, err := s.embedded.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+	all, err := s.here()
+	var out []Held
+	for _, st := range all {
+		out = append(out, Held{Stream: st.Name, Messages: st.State.Msgs, Last: st.State.LastSeq, At: st.State.LastTime})
+	}
+	return out, err
+}
+
+// here are the streams that this server has a copy of, by name.
+func (s *Server) here() ([]server.StreamDetail, error) {
+	z, err := s.embedded.Jsz(&server.JSzOptions{Accounts: true, Streams: true, Config: true})
 	if err != nil {
 		return nil, err
 	}
-	var out []Held
+	var out []server.StreamDetail
 	for _, a := range z.AccountDetails {
-		for _, st := range a.Streams {
-			out = append(out, Held{Stream: st.Name, Messages: st.State.Msgs, Last: st.State.LastSeq, At: st.State.LastTime})
-		}
+		out = append(out, a.Streams...)
 	}
-	slices.SortFunc(out, func(a, b Held) int { return cmp.Compare(a.Stream, b.Stream) })
+	slices.SortFunc(out, func(a, b server.StreamDetail) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
 }

@@ -14,6 +14,13 @@ import (
 // goes on alone with all that was acknowledged, and two new ones join it.
 func TestOneServerGoesOnAloneAfterAMajorityWasLost(t *testing.T) {
 	t.Parallel()
+	for name, limit := range map[string]time.Duration{"at once": 0, "interrupted": 2500 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); goesOnAlone(t, limit) })
+	}
+}
+
+// goesOnAlone interrupts the one that is left after a limit, if there is one.
+func goesOnAlone(t *testing.T, limit time.Duration) {
 	tr := newTrio(t)
 	tr.start(0, 1, 2)
 	cfg := jet.LogConfig{Name: "w", Replicas: 3, MaxBytes: 1 << 26}
@@ -46,12 +53,17 @@ func TestOneServerGoesOnAloneAfterAMajorityWasLost(t *testing.T) {
 	}
 
 	left := tr.cfgs[2]
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	held, err := jet.Holds(ctx, left, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	t.Logf("%+v, %v", held, err)
 	if err != nil || len(held) != 2 || held[1].Last == 0 {
 		t.Errorf("it holds %+v, %v", held, err)
+	}
+	if limit > 0 {
+		short, cancel := context.WithTimeout(ctx, limit)
+		t.Log("interrupted:", jet.Alone(short, left, []string{"n0", "n1"}, slog.New(slog.DiscardHandler)))
+		cancel()
 	}
 	began := time.Now()
 	if err := jet.Alone(ctx, left, []string{"n0", "n1"}, slog.New(slog.NewTextHandler(t.Output(), nil))); err != nil {

@@ -48,10 +48,17 @@ func (s *Server) Copies(ctx context.Context, want int) (whole bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	// The infos leave a stream out whose leader does not answer.
+	silent := make(map[string]bool)
+	names := js.StreamNames(ctx)
+	for name := range names.Name() {
+		silent[name] = true
+	}
 	whole = true
 	all := js.ListStreams(ctx)
 	for info := range all.Info() {
 		cfg := info.Config
+		delete(silent, cfg.Name)
 		if cfg.Replicas == want {
 			whole = whole && complete(info, want)
 			continue
@@ -64,7 +71,7 @@ func (s *Server) Copies(ctx context.Context, want int) (whole bool, err error) {
 		}
 		s.log.Info("copies of a stream", "stream", cfg.Name, "copies", want)
 	}
-	return whole, errors.Join(err, all.Err())
+	return whole && len(silent) == 0, errors.Join(err, names.Err(), all.Err())
 }
 
 // complete tells whether a stream has its copies, all up to date.
