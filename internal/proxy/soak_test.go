@@ -104,6 +104,36 @@ func (l *soak) one(c *sql.Conn, session int) (goOn bool) {
 	return true
 }
 
+// direct writes to a member past the proxy, as fast as it answers: what a fault
+// costs the group itself. The func ends it and says how long after the mark the
+// write was acknowledged that waited longest, of those that began in the second
+// after it: the group takes writes until the fault has come about.
+func (l *soak) direct(t *testing.T, root *sql.DB) (end func() time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var longest, at int64
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			began := clock()
+			_, err := root.ExecContext(ctx, "INSERT INTO test.soak_rows VALUES (?, -1)", nextID.Add(1))
+			now, m := clock(), l.mark.Load()
+			if err == nil && m != 0 && now > m && began < m+int64(time.Second) && now-began > longest {
+				longest, at = now-began, now-m
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	})
+	return func() time.Duration {
+		cancel()
+		wg.Wait()
+		return time.Duration(at)
+	}
+}
+
 // judge stops the load and compares what was said with what is there.
 func (l *soak) judge(t *testing.T, what string, root *sql.DB) (rolled, unknown int) {
 	t.Helper()
@@ -314,6 +344,7 @@ func TestFaultsUnderReadWriteLoad(t *testing.T) {
 			l := startSoak(t, r, sessions)
 			time.Sleep(time.Second)
 			v, sessions := r.busiest()
+			direct := l.direct(t, r.members[(v+2)%3].Root(t))
 			t.Logf("%d %s: on %s, where %d of %d clients are", round, f.name, r.members[v].Name(), sessions, len(l.counts))
 			l.mark.Store(clock())
 			f.make(v)
@@ -322,6 +353,7 @@ func TestFaultsUnderReadWriteLoad(t *testing.T) {
 			}
 			f.mend(v)
 			time.Sleep(time.Second)
+			t.Logf("%d %s: past the proxy the group writes again after %s, on %s", round, f.name, direct().Round(time.Millisecond), r.members[(v+2)%3].Name())
 			rolled, unknown := l.judge(t, fmt.Sprintf("%d %s", round, f.name), r.members[(v+2)%3].Root(t))
 			if f.silent && rolled+unknown > 0 {
 				t.Errorf("%s: clients saw %d errors", f.name, rolled+unknown)
