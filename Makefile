@@ -116,28 +116,28 @@ bench: ## every benchmark, six times, for benchstat
 
 .PHONY: bench-queue
 bench-queue: mysql ## the write queue next to the same writes sent directly, and its log next to a bare file
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=queue $(GO) test ./internal/queue -run 'TestBench$$' -v -timeout 30m
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=three $(GO) test ./internal/queue -run 'TestBenchThree$$' -v -timeout 30m
-	PERDURE_BENCH=log $(GO) test ./internal/queue -run 'TestBenchLog$$' -v -timeout 30m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=queue $(GO) test -count 1 ./internal/queue -run 'TestBench$$' -v -timeout 30m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=three $(GO) test -count 1 ./internal/queue -run 'TestBenchThree$$' -v -timeout 30m
+	PERDURE_BENCH=log $(GO) test -count 1 ./internal/queue -run 'TestBenchLog$$' -v -timeout 30m
 
 .PHONY: bench-proxy
 bench-proxy: mysql ## the proxy next to HAProxy and MySQL Router: CPU per query, latency, connections (PERDURE_BENCH_ONLY=rate,full,tls,pooling,storm)
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH="$$(scripts/get-peers)" $(GO) test ./internal/proxy -run 'TestBench$$' -v -timeout 30m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH="$$(scripts/get-peers)" $(GO) test -count 1 ./internal/proxy -run 'TestBench$$' -v -timeout 30m
 
 SOAK_SECONDS ?= 600
 
 .PHONY: soak-queue
 soak-queue: mysql ## kill everything of the write queue at random and count what was lost or done twice (SOAK_SECONDS=600)
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) PERDURE_SOAK_NODES=1 $(GO) test ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) PERDURE_SOAK_NODES=3 $(GO) test ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) PERDURE_SOAK_GROUP=1 $(GO) test ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK_OUTAGE=$(SOAK_SECONDS) $(GO) test ./internal/queue -run 'TestOutage$$' -v -timeout $$(($(SOAK_SECONDS) + 1800))s
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) PERDURE_SOAK_NODES=1 $(GO) test -count 1 ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) PERDURE_SOAK_NODES=3 $(GO) test -count 1 ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(SOAK_SECONDS) PERDURE_SOAK_GROUP=1 $(GO) test -count 1 ./internal/queue -run 'TestSoak$$' -v -timeout $$(($(SOAK_SECONDS) + 1200))s
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK_OUTAGE=$(SOAK_SECONDS) $(GO) test -count 1 ./internal/queue -run 'TestOutage$$' -v -timeout $$(($(SOAK_SECONDS) + 1800))s
 
 FAULTS ?= 10
 
 .PHONY: soak-proxy
 soak-proxy: mysql ## every fault FAULTS times under load through the proxy, and 50 rounds of changes of schema (default 10)
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_FAULTS=$(FAULTS) PERDURE_ROUNDS=50 $(GO) test ./internal/proxy -run 'TestFaultsUnderReadWriteLoad|TestChangesOfSchema' -parallel 1 -v -timeout 90m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_FAULTS=$(FAULTS) PERDURE_ROUNDS=50 $(GO) test -count 1 ./internal/proxy -run 'TestFaultsUnderReadWriteLoad|TestChangesOfSchema' -parallel 1 -v -timeout 90m
 
 SCHEDULES    ?= 100
 SOAK_FAULTS  ?= 300
@@ -147,26 +147,26 @@ KILLS ?= 10
 
 .PHONY: soak-nodes
 soak-nodes: mysql ## three nodes: the acting one killed KILLS times, two lost, ways cut (root), events through 50 kills and a full disk (default 10)
-	PERDURE_SOAK=50 $(GO) test ./internal/jet -run 'EveryPromisedEvent' -v -timeout 20m
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(KILLS) $(GO) test ./internal/node -run 'TestThreeNodesLose|TestTheActingNodeIs|TestWaysBetweenNodes|TestAFullDiskOfEvents|TestANodeWhoseDiskIsFull|TestANodeIsReplaced|TestANodeGoesOnAlone' -parallel 1 -v -timeout 60m
+	PERDURE_SOAK=50 $(GO) test -count 1 ./internal/jet -run 'EveryPromisedEvent' -v -timeout 20m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK=$(KILLS) $(GO) test -count 1 ./internal/node -run 'TestThreeNodesLose|TestTheActingNodeIs|TestWaysBetweenNodes|TestAFullDiskOfEvents|TestANodeWhoseDiskIsFull|TestANodeIsReplaced|TestANodeGoesOnAlone' -parallel 1 -v -timeout 60m
 
 .PHONY: bench-nodes
 bench-nodes: mysql ## what a node costs at rest, and what events cost
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=rest $(GO) test ./internal/node -run TestWhatANodeCosts -v -timeout 10m
-	PERDURE_BENCH=events $(GO) test ./internal/jet -run AHundredEvents -v -timeout 5m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_BENCH=rest $(GO) test -count 1 ./internal/node -run TestWhatANodeCosts -v -timeout 10m
+	PERDURE_BENCH=events $(GO) test -count 1 ./internal/jet -run AHundredEvents -v -timeout 5m
 
 .PHONY: soak-heal
 soak-heal: mysql ## SCHEDULES random schedules of faults, SOAK_FAULTS seconds each, and a judge after each (default 100 of 300; SEED= repeats)
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK_HEAL=$(SCHEDULES) PERDURE_SOAK_SECONDS=$(SOAK_FAULTS) PERDURE_SEED=$(SEED) $(GO) test ./internal/node -run 'TestHealingSoak$$' -v -timeout $$(($(SCHEDULES) * ($(SOAK_FAULTS) + 600) + 600))s
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_SOAK_HEAL=$(SCHEDULES) PERDURE_SOAK_SECONDS=$(SOAK_FAULTS) PERDURE_SEED=$(SEED) $(GO) test -count 1 ./internal/node -run 'TestHealingSoak$$' -v -timeout $$(($(SCHEDULES) * ($(SOAK_FAULTS) + 600) + 600))s
 
 ROUNDS ?= 10
 
 .PHONY: bench-heal
 bench-heal: mysql ## ROUNDS losses of a member by kill -9 and by SIGSTOP under 32 writers, next to MySQL alone; rolling plans; what is no fault
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_BROWNOUT=$(ROUNDS) $(GO) test ./internal/node -run 'TestBrownOut$$' -v -timeout 90m
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_ROLLING=$(ROUNDS) $(GO) test ./internal/node -run 'TestRollingPlans' -v -timeout 90m
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_ROLLING=2 PERDURE_THINK=0s $(GO) test ./internal/node -run 'TestRollingPlans' -v -timeout 30m
-	PERDURE_REQUIRE_MYSQL=1 PERDURE_FALSE_ALARMS=1 PERDURE_DRILLS=1 $(GO) test ./internal/node -run 'TestNothingIsDone|TestDrillsAreGotOver' -parallel 1 -v -timeout 60m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_BROWNOUT=$(ROUNDS) $(GO) test -count 1 ./internal/node -run 'TestBrownOut$$' -v -timeout 90m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_ROLLING=$(ROUNDS) $(GO) test -count 1 ./internal/node -run 'TestRollingPlans' -v -timeout 90m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_ROLLING=2 PERDURE_THINK=0s $(GO) test -count 1 ./internal/node -run 'TestRollingPlans' -v -timeout 30m
+	PERDURE_REQUIRE_MYSQL=1 PERDURE_FALSE_ALARMS=1 PERDURE_DRILLS=1 $(GO) test -count 1 ./internal/node -run 'TestNothingIsDone|TestDrillsAreGotOver' -parallel 1 -v -timeout 60m
 
 .PHONY: clean
 clean: ## remove what was built here; the MySQL server in the user's cache stays
