@@ -51,24 +51,7 @@ func Alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) err
 	return nil
 }
 
-// tryLimit is how long the first server is given, the next ones twice as long
-// each. One that goes on where another was interrupted needs some 35 seconds; on
-// a machine that was starved one has been seen to stay in the middle for good.
-const tryLimit = 90 * time.Second
-
 func alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) error {
-	for limit := tryLimit; ; limit *= 2 {
-		try, cancel := context.WithTimeout(ctx, limit)
-		err := aloneOnce(try, cfg, lost, log)
-		cancel()
-		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return err
-		}
-		log.Error("the streams are not alone yet; their server starts once more", "err", err)
-	}
-}
-
-func aloneOnce(ctx context.Context, cfg Config, lost []string, log *slog.Logger) error {
 	s, err := lone(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -97,7 +80,7 @@ func aloneOnce(ctx context.Context, cfg Config, lost []string, log *slog.Logger)
 		}
 	}
 	if err := patiently(ctx, "every stream has accepted what is here", s.leadsAll); err != nil {
-		return err
+		return fmt.Errorf("%w; a copy that was still on its way here when the others were lost cannot go on alone", err)
 	}
 	if err := patiently(ctx, "one copy of every stream", s.onlyCopies); err != nil {
 		return err

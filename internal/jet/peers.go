@@ -74,12 +74,14 @@ func (s *Server) Copies(ctx context.Context, want int) (whole bool, err error) {
 	return whole && len(silent) == 0, errors.Join(err, names.Err(), all.Err())
 }
 
-// complete tells whether a stream has its copies, all up to date.
+// complete tells whether a stream has its copies, all up to date. While the
+// cluster is still on its way to them, one that is up to date may be no member of
+// the stream yet: it has all that is in it, and could not go on without the others.
 func complete(info *jetstream.StreamInfo, want int) bool {
 	if info.Cluster == nil {
 		return want == 1
 	}
-	if info.Cluster.Leader == "" || len(info.Cluster.Replicas)+1 < want {
+	if info.Cluster.Leader == "" || info.Cluster.Desired != nil || len(info.Cluster.Replicas)+1 < want {
 		return false
 	}
 	return !slices.ContainsFunc(info.Cluster.Replicas, func(p *jetstream.PeerInfo) bool { return p.Offline || !p.Current })

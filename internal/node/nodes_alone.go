@@ -141,7 +141,7 @@ func (l Left) mayGoOn(lost []string) error {
 }
 
 // aloneLimit is long enough for a log of many gigabytes to be read.
-const aloneLimit = 10 * time.Minute
+const aloneLimit = 5 * time.Minute
 
 // goOnAlone takes all others out: of the streams, the control store, the list. What
 // this node knows of itself comes last: with it, it is the first of a cluster.
