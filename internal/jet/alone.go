@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -52,16 +54,43 @@ func Alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) err
 }
 
 func alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) error {
-	s, err := lone(ctx, cfg, log)
+	half, err := aloneOnce(ctx, cfg, lost, log)
+	if err != nil || len(half) == 0 {
+		return err
+	}
+	// What is in such a log and was never accepted goes aside with it. The stream
+	// itself stays, and its log begins anew.
+	aside, err := os.MkdirTemp(cfg.Dir, "aside-")
 	if err != nil {
 		return err
 	}
+	log.Error("this node was about to become a member of streams when the others were lost; their logs begin anew", "groups", half, "kept", aside)
+	for _, group := range half {
+		if err := os.Rename(filepath.Join(filepath.Dir(filepath.Dir(peersFile(cfg.Dir))), group), filepath.Join(aside, group)); err != nil {
+			return err
+		}
+	}
+	half, err = aloneOnce(ctx, cfg, lost, log)
+	if err == nil && len(half) > 0 {
+		err = fmt.Errorf("%s have no leader, and a new log did not help", strings.Join(half, ", "))
+	}
+	return err
+}
+
+// aloneOnce returns the raft groups that can never have a leader as they are: the
+// last entry that this server has of them makes it a member, and nobody is left
+// to say that it was accepted. Until then it may not lead.
+func aloneOnce(ctx context.Context, cfg Config, lost []string, log *slog.Logger) (half []string, err error) {
+	s, err := lone(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
 	defer s.Close()
 	if err := patiently(ctx, "one vote is enough", s.rescue); err != nil {
-		return err
+		return nil, err
 	}
 	if err := patiently(ctx, "it knows what was decided", func(context.Context) error { return s.leads(systemAccount, metaGroup) }); err != nil {
-		return err
+		return nil, err
 	}
 	var missing []string
 	err = patiently(ctx, "every stream is here", func(ctx context.Context) (err error) {
@@ -69,23 +98,30 @@ func alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) err
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("this node has no copy of the streams %s: go on with another node that is left", strings.Join(missing, ", "))
+		return nil, fmt.Errorf("this node has no copy of the streams %s: go on with another node that is left", strings.Join(missing, ", "))
 	}
 	for _, name := range lost {
 		if err := patiently(ctx, "take "+name+" out", func(ctx context.Context) error { return s.Unlink(ctx, name) }); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if err := patiently(ctx, "every stream has accepted what is here", s.leadsAll); err != nil {
-		return fmt.Errorf("%w; a copy that was still on its way here when the others were lost cannot go on alone", err)
+	waits := map[string]time.Time{}
+	err = patiently(ctx, "every stream has accepted what is here", func(context.Context) error {
+		if half = s.half(waits); len(half) > 0 {
+			return nil
+		}
+		return s.leadsAll()
+	})
+	if err != nil || len(half) > 0 {
+		return half, err
 	}
 	if err := patiently(ctx, "one copy of every stream", s.onlyCopies); err != nil {
-		return err
+		return nil, err
 	}
-	return patiently(ctx, "only one is left", func(context.Context) error {
+	return nil, patiently(ctx, "only one is left", func(context.Context) error {
 		if all := s.Linked(); len(all) != 1 {
 			return fmt.Errorf("there are %d", len(all))
 		}
@@ -180,9 +216,36 @@ func (s *Server) leads(account, name string) error {
 	return nil
 }
 
+// halfFor is longer than any group of one needs to elect itself, which is nine
+// seconds at most.
+const halfFor = 20 * time.Second
+
+// half are the groups that have been so for halfFor: nobody but this server is in
+// them, all that is known to be accepted is applied, and it does not stand for
+// election. waits remembers since when.
+func (s *Server) half(waits map[string]time.Time) (out []string) {
+	z := s.embedded.Raftz(&server.RaftzOptions{AccountFilter: server.DEFAULT_GLOBAL_ACCOUNT})
+	if z == nil {
+		return nil
+	}
+	for name, g := range (*z)[server.DEFAULT_GLOBAL_ACCOUNT] {
+		if g.Size != 1 || g.State != "FOLLOWER" || g.EverHadLeader || g.Applied < g.Committed || g.PIndex <= g.Committed {
+			delete(waits, name)
+			continue
+		}
+		if _, known := waits[name]; !known {
+			waits[name] = time.Now()
+		}
+		if time.Since(waits[name]) > halfFor {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
 // leadsAll tells whether this server leads the cluster and every stream it has. A
 // stream whose raft group has not begun yet is not led.
-func (s *Server) leadsAll(context.Context) error {
+func (s *Server) leadsAll() error {
 	all, err := s.here()
 	if err != nil {
 		return err

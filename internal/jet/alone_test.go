@@ -3,6 +3,8 @@ package jet_test
 import (
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -103,4 +105,33 @@ func goesOnAlone(t *testing.T, limit time.Duration) {
 	})
 	add(l, 5)
 	readAll(t, l, 1, uint64(n))
+}
+
+// What testdata/half holds was left behind by a node whose two others were lost
+// when the last entry in its log of a stream made it a member: it has 17 events,
+// and could not say by itself that it may lead them.
+func TestAServerThatWasAboutToBecomeAMemberGoesOnAlone(t *testing.T) {
+	t.Parallel()
+	cfg := newTrio(t).cfgs[0]
+	cfg.Name, cfg.Dir = "node3", t.TempDir()
+	k := *cfg.Cluster
+	k.Name = "shop"
+	cfg.Cluster = &k
+	if err := os.CopyFS(cfg.Dir, os.DirFS(filepath.Join("testdata", "half"))); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	began := time.Now()
+	if err := jet.Alone(ctx, cfg, []string{"node1", "node2"}, slog.New(slog.NewTextHandler(t.Output(), nil))); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("alone after %s", time.Since(began).Round(time.Millisecond))
+	held, err := jet.Holds(ctx, cfg, slog.New(slog.DiscardHandler))
+	if err != nil || len(held) != 1 || held[0].Last != 17 {
+		t.Errorf("it holds %+v, %v", held, err)
+	}
+	if kept, err := filepath.Glob(filepath.Join(cfg.Dir, "aside-*", "S-*", "msgs", "*.blk")); err != nil || len(kept) != 1 {
+		t.Errorf("kept: %v, %v", kept, err)
+	}
 }
