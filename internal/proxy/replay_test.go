@@ -17,17 +17,20 @@ import (
 )
 
 // inTrx finds the one session that is in a transaction, and the member it is on.
-func (r *rig) inTrx(t *testing.T) (SessionInfo, *mysqltest.Member) {
+// A client has its answer a moment before its session is told to be no longer busy.
+func (r *rig) inTrx(t *testing.T) (in SessionInfo, on *mysqltest.Member) {
 	t.Helper()
-	for _, s := range r.proxy.Sessions() {
-		for _, m := range r.members {
-			if s.State == "transaction" && m.Name() == s.Member {
-				return s, m
+	until(t, 10*time.Second, "a session is in a transaction", func() bool {
+		for _, s := range r.proxy.Sessions() {
+			for _, m := range r.members {
+				if s.State == "transaction" && m.Name() == s.Member {
+					in, on = s, m
+				}
 			}
 		}
-	}
-	t.Fatal("no session is in a transaction")
-	return SessionInfo{}, nil
+		return on != nil
+	})
+	return in, on
 }
 
 // away takes the member from under the session that is in a transaction, as a
