@@ -66,7 +66,7 @@ func alone(ctx context.Context, cfg Config, lost []string, log *slog.Logger) err
 	}
 	log.Error("this node was about to become a member of streams when the others were lost; their logs begin anew", "groups", half, "kept", aside)
 	for _, group := range half {
-		if err := os.Rename(filepath.Join(filepath.Dir(filepath.Dir(peersFile(cfg.Dir))), group), filepath.Join(aside, group)); err != nil {
+		if err := os.Rename(groupDir(cfg.Dir, group), filepath.Join(aside, group)); err != nil {
 			return err
 		}
 	}
@@ -198,17 +198,27 @@ func patiently(ctx context.Context, what string, ok func(context.Context) error)
 	}
 }
 
-// metaGroup is the raft group that decides which streams there are, and where.
-const metaGroup = "_meta_"
+// streamAccount is the one that all streams are in.
+const streamAccount = server.DEFAULT_GLOBAL_ACCOUNT
+
+// groups are the raft groups of an account that this server takes part in, or the
+// one of a name. There is none of the system's before a cluster has begun.
+func (s *Server) groups(account, name string) map[string]server.RaftzGroup {
+	z := s.embedded.Raftz(&server.RaftzOptions{AccountFilter: account, GroupFilter: name})
+	if z == nil {
+		return nil
+	}
+	return (*z)[account]
+}
 
 // leads tells whether this server leads a raft group of an account, or all it
 // takes part in if name is empty, and has applied all that is in their logs.
 func (s *Server) leads(account, name string) error {
-	z := s.embedded.Raftz(&server.RaftzOptions{AccountFilter: account, GroupFilter: name})
-	if z == nil || name != "" && len((*z)[account]) == 0 {
+	all := s.groups(account, name)
+	if name != "" && len(all) == 0 {
 		return errors.New("there is no cluster yet")
 	}
-	for name, g := range (*z)[account] {
+	for name, g := range all {
 		if g.State != "LEADER" || g.Committed < g.PIndex || g.Applied < g.Committed {
 			return fmt.Errorf("%s is %s of %d, %d of %d entries are accepted and %d applied", name, strings.ToLower(g.State), g.Size, g.Committed, g.PIndex, g.Applied)
 		}
@@ -224,11 +234,7 @@ const halfFor = 20 * time.Second
 // them, all that is known to be accepted is applied, and it does not stand for
 // election. waits remembers since when.
 func (s *Server) half(waits map[string]time.Time) (out []string) {
-	z := s.embedded.Raftz(&server.RaftzOptions{AccountFilter: server.DEFAULT_GLOBAL_ACCOUNT})
-	if z == nil {
-		return nil
-	}
-	for name, g := range (*z)[server.DEFAULT_GLOBAL_ACCOUNT] {
+	for name, g := range s.groups(streamAccount, "") {
 		if g.Size != 1 || g.State != "FOLLOWER" || g.EverHadLeader || g.Applied < g.Committed || g.PIndex <= g.Committed {
 			delete(waits, name)
 			continue
@@ -255,14 +261,14 @@ func (s *Server) leadsAll() error {
 			return fmt.Errorf("the stream %s has no leader yet", st.Name)
 		}
 	}
-	return errors.Join(s.leads(systemAccount, ""), s.leads(server.DEFAULT_GLOBAL_ACCOUNT, ""))
+	return errors.Join(s.leads(systemAccount, metaGroup), s.leads(streamAccount, ""))
 }
 
 // onlyCopies brings every stream that is here down to the copy that is here. It
 // asks this server itself: a list of streams from the cluster waits seconds for
 // each that has no leader, and leaves it out.
 func (s *Server) onlyCopies(ctx context.Context) error {
-	js, err := jetstream.New(s.nc)
+	js, err := s.api()
 	if err != nil {
 		return err
 	}
@@ -279,9 +285,8 @@ func (s *Server) onlyCopies(ctx context.Context) error {
 			if err := again(st.Config, &cfg); err != nil {
 				return err
 			}
-			cfg.Replicas = 1
-			if _, err := js.UpdateStream(ctx, cfg); err != nil {
-				return fmt.Errorf("keep one copy of the stream %s: %w", st.Name, err)
+			if err := s.keep(ctx, js, cfg, 1); err != nil {
+				return err
 			}
 			wait = append(wait, fmt.Errorf("%s was told just now", st.Name))
 		case c == nil || c.Leader != s.cfg.Name:
@@ -309,22 +314,18 @@ func again(from, to any) error {
 
 // missing are the streams that this server has no copy of.
 func (s *Server) missing(ctx context.Context) ([]string, error) {
-	js, err := jetstream.New(s.nc, jetstream.WithDefaultTimeout(5*time.Second))
+	js, err := s.api()
 	if err != nil {
 		return nil, err
 	}
-	mine, err := s.held()
+	mine, err := s.here()
 	if err != nil {
 		return nil, err
 	}
-	names := js.StreamNames(ctx)
-	var out []string
-	for name := range names.Name() {
-		if !slices.ContainsFunc(mine, func(h Held) bool { return h.Stream == name }) {
-			out = append(out, name)
-		}
-	}
-	return out, names.Err()
+	all, err := streamNames(ctx, js)
+	return slices.DeleteFunc(all, func(name string) bool {
+		return slices.ContainsFunc(mine, func(st server.StreamDetail) bool { return st.Name == name })
+	}), err
 }
 
 // held is what this server has, whoever leads.

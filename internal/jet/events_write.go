@@ -161,7 +161,7 @@ func (v *Events) drain(ctx context.Context) {
 // open finds or makes the stream. It goes on trying: a cluster may have no
 // quorum yet, a disk no room.
 func (v *Events) open(ctx context.Context) error {
-	js, err := jetstream.New(v.srv.nc, jetstream.WithDefaultTimeout(5*time.Second))
+	js, err := v.srv.api()
 	if err != nil {
 		return fmt.Errorf("events: %w", err)
 	}

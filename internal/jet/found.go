@@ -26,10 +26,16 @@ import (
 
 const systemAccount = "$SYS"
 
-// peersFile is where the cluster keeps the list of its servers.
-func peersFile(dir string) string {
-	return filepath.Join(dir, "jetstream", systemAccount, "_js_", "_meta_", "peers.idx")
+// metaGroup is the raft group that decides which streams there are, and where.
+const metaGroup = "_meta_"
+
+// groupDir is where the log of a raft group is.
+func groupDir(dir, group string) string {
+	return filepath.Join(dir, "jetstream", systemAccount, "_js_", group)
 }
+
+// peersFile is where the cluster keeps the list of its servers.
+func peersFile(dir string) string { return filepath.Join(groupDir(dir, metaGroup), "peers.idx") }
 
 // found makes name the only server of a new cluster in dir, unless dir belongs
 // to a cluster already, and returns the configurations of the streams that dir

@@ -123,7 +123,7 @@ func (t *LateLog) Trim(ctx context.Context, before uint64) error {
 
 // copiesOf is how many copies a stream has; 1 if there is none yet.
 func (s *Server) copiesOf(ctx context.Context, stream string) (int, error) {
-	js, err := jetstream.New(s.nc, jetstream.WithDefaultTimeout(5*time.Second))
+	js, err := s.api()
 	if err != nil {
 		return 0, err
 	}

@@ -62,7 +62,7 @@ func (s *Server) OpenLog(ctx context.Context, cfg LogConfig) (*Log, error) {
 	cfg.Replicas = cmp.Or(cfg.Replicas, 1)
 	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, 16<<30)
 	cfg.AckTimeout = cmp.Or(cfg.AckTimeout, 5*time.Second)
-	js, err := jetstream.New(s.nc, jetstream.WithDefaultTimeout(5*time.Second))
+	js, err := s.api()
 	if err != nil {
 		return nil, err
 	}

@@ -44,34 +44,44 @@ type Link struct {
 // Copies brings every stream to so many copies, as far as there are servers for
 // them, and says whether each of them is there and up to date.
 func (s *Server) Copies(ctx context.Context, want int) (whole bool, err error) {
-	js, err := jetstream.New(s.nc, jetstream.WithDefaultTimeout(5*time.Second))
+	js, err := s.api()
 	if err != nil {
 		return false, err
 	}
 	// The infos leave a stream out whose leader does not answer.
-	silent := make(map[string]bool)
-	names := js.StreamNames(ctx)
-	for name := range names.Name() {
-		silent[name] = true
-	}
+	silent, err := streamNames(ctx, js)
 	whole = true
 	all := js.ListStreams(ctx)
 	for info := range all.Info() {
 		cfg := info.Config
-		delete(silent, cfg.Name)
+		silent = slices.DeleteFunc(silent, func(name string) bool { return name == cfg.Name })
 		if cfg.Replicas == want {
 			whole = whole && complete(info, want)
 			continue
 		}
 		whole = false
-		cfg.Replicas = want
-		if _, e := js.UpdateStream(ctx, cfg); e != nil {
-			err = errors.Join(err, fmt.Errorf("keep %d copies of the stream %s: %w", want, cfg.Name, e))
-			continue
-		}
-		s.log.Info("copies of a stream", "stream", cfg.Name, "copies", want)
+		err = errors.Join(err, s.keep(ctx, js, cfg, want))
 	}
-	return whole && len(silent) == 0, errors.Join(err, names.Err(), all.Err())
+	return whole && len(silent) == 0, errors.Join(err, all.Err())
+}
+
+// keep tells the cluster how many copies of a stream there are to be.
+func (s *Server) keep(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig, copies int) error {
+	cfg.Replicas = copies
+	if _, err := js.UpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("keep %d copies of the stream %s: %w", copies, cfg.Name, err)
+	}
+	s.log.Info("copies of a stream", "stream", cfg.Name, "copies", copies)
+	return nil
+}
+
+// streamNames are the streams that the cluster knows of, whoever answers for them.
+func streamNames(ctx context.Context, js jetstream.JetStream) (out []string, err error) {
+	all := js.StreamNames(ctx)
+	for name := range all.Name() {
+		out = append(out, name)
+	}
+	return out, all.Err()
 }
 
 // complete tells whether a stream has its copies, all up to date. While the

@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -217,6 +218,12 @@ func (s *Server) connect(as int) (*nats.Conn, error) {
 		return nil, fmt.Errorf("connection to the log: %w", err)
 	}
 	return nc, nil
+}
+
+// api is how streams are managed. A question whose context has no end is given up
+// after five seconds.
+func (s *Server) api() (jetstream.JetStream, error) {
+	return jetstream.New(s.nc, jetstream.WithDefaultTimeout(5*time.Second))
 }
 
 // serverLog passes the embedded server's words on, one level lower: what it

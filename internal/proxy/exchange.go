@@ -204,7 +204,6 @@ func (s *session) fail(r *request, err error) error {
 // blame finds the error for a request whose member was lost under it.
 func (s *session) blame(r *request, name string, trx, unsent bool, err error) error {
 	if s.timedOut.Load() {
-		s.timedOut.Store(false)
 		return &wire.ServerError{Code: 3024, State: "HY000", Message: "perdure: query execution was interrupted, maximum statement execution time exceeded"}
 	}
 	if trx && !commits(r.st) {
