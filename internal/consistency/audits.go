@@ -81,7 +81,7 @@ func (a *Audits) Ask(ctx context.Context, scope Scope, by string) (Audit, error)
 	if err := scope.Check(); err != nil {
 		return Audit{}, plan.Refuse("name tables as schema.table", "%v. Nothing was begun.", err)
 	}
-	cur, rev, err := a.current.Get(ctx)
+	cur, _, err := a.current.Get(ctx)
 	if err != nil {
 		return Audit{}, err
 	}
@@ -103,12 +103,19 @@ func (a *Audits) Ask(ctx context.Context, scope Scope, by string) (Audit, error)
 	if _, err := a.doc(audit.ID).Put(ctx, audit, 0, state.Fence{}); err != nil {
 		return Audit{}, err
 	}
-	_, err = a.current.Put(ctx, current{audit.ID}, rev, state.Fence{})
-	if errors.Is(err, state.ErrConflict) {
+	_, err = a.current.Change(ctx, state.Fence{}, func(now *current) error {
+		// The audit before is over a moment before it is cleared away: whoever asks
+		// for the next at once finds either.
+		if now.Audit != "" && now.Audit != cur.Audit {
+			return plan.Refuse("`perdure consistency list`", "somebody else asked for an audit at the same moment. Nothing was begun.")
+		}
+		*now = current{audit.ID}
+		return nil
+	})
+	if _, refused := errors.AsType[*plan.RefusedError](err); refused {
 		if e := a.drop(ctx, state.Fence{}, auditPrefix+audit.ID); e != nil {
 			a.Log.Warn("an audit that was not begun is still listed", "audit", audit.ID, "err", e)
 		}
-		err = plan.Refuse("`perdure consistency list`", "somebody else asked for an audit at the same moment. Nothing was begun.")
 	}
 	return audit, err
 }

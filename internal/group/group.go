@@ -375,7 +375,7 @@ func (g *Group) WaitPlan(ctx context.Context, id string, seen func(plan.Plan)) (
 // submit makes p the current plan. If the current plan is the same request, it
 // is returned instead: asking twice is asking once.
 func (g *Group) submit(ctx context.Context, p plan.Plan) (plan.Plan, error) {
-	cur, rev, err := g.current.Get(ctx)
+	cur, _, err := g.current.Get(ctx)
 	if err != nil {
 		return p, err
 	}
@@ -397,10 +397,15 @@ func (g *Group) submit(ctx context.Context, p plan.Plan) (plan.Plan, error) {
 	if _, err := state.NewDoc[plan.Plan](g.Store, planPrefix+p.ID).Put(ctx, p, 0, state.Fence{}); err != nil {
 		return p, err
 	}
-	_, err = g.current.Put(ctx, current{Plan: p.ID}, rev, state.Fence{})
-	if errors.Is(err, state.ErrConflict) {
-		err = plan.Refuse("run the command again", "somebody else started a plan at the same moment. Nothing was changed.")
-	}
+	_, err = g.current.Change(ctx, state.Fence{}, func(now *current) error {
+		// The plan before is over a moment before it is cleared away: whoever asks
+		// for the next at once finds either.
+		if now.Plan != "" && now.Plan != cur.Plan {
+			return plan.Refuse("run the command again", "somebody else started a plan at the same moment. Nothing was changed.")
+		}
+		*now = current{Plan: p.ID}
+		return nil
+	})
 	return p, err
 }
 
