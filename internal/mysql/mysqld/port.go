@@ -11,31 +11,41 @@ import (
 	"sync"
 )
 
-// ports remembers what FreePort gave away, because a port looks free until the
-// server that was promised it listens.
+// ports are those of the block that is given away now. What keeps other processes
+// off a block is a UDP socket on its first port, which stays open: a port looks
+// free until the server that was promised it listens, and while it is restarted.
 var ports struct {
 	sync.Mutex
-	given map[int]bool
+	next, end int
+	claims    []net.PacketConn
 }
 
-// FreePort gives a loopback port that nobody listens on and that this process
-// was not given before. It lies below the range from which the kernel takes the
-// ports of outgoing connections: one of those would else occupy the port of a
-// server that is down for a moment, and keep it from coming back.
+const portBlock = 64
+
+// FreePort gives a loopback port that nobody listens on and that neither this
+// process nor another was given by it before. It lies below the range from which
+// the kernel takes the ports of outgoing connections: one of those would else
+// occupy the port of a server that is down for a moment, and keep it from coming
+// back.
 func FreePort() (int, error) {
 	low, high := 15000, ephemeralStart()
 	ports.Lock()
 	defer ports.Unlock()
 	for range 1000 {
-		port := low + rand.IntN(high-low)
-		if ports.given[port] || !free(port) {
-			continue
+		if ports.next == ports.end {
+			first := low + portBlock*rand.IntN((high-low)/portBlock)
+			claim, err := (&net.ListenConfig{}).ListenPacket(context.Background(), "udp", net.JoinHostPort(localhost, strconv.Itoa(first)))
+			if err != nil {
+				continue
+			}
+			ports.claims = append(ports.claims, claim)
+			ports.next, ports.end = first+1, first+portBlock
 		}
-		if ports.given == nil {
-			ports.given = map[int]bool{}
+		port := ports.next
+		ports.next++
+		if free(port) {
+			return port, nil
 		}
-		ports.given[port] = true
-		return port, nil
 	}
 	return 0, errors.New("no free port was found in 1000 tries between " + strconv.Itoa(low) + " and " + strconv.Itoa(high))
 }
