@@ -17,9 +17,11 @@ import (
 const (
 	readBatch = 256
 	readBytes = 4 << 20
-	// poll is how long a reader sleeps when no tick wakes it. Ticks are best
-	// effort; this is what makes them safe to lose.
-	poll = 100 * time.Millisecond
+	// poll is how long a reader sleeps when no tick wakes it, twice as long each
+	// time until pollMost. Ticks are best effort; this is what makes them safe to
+	// lose. It is short at first because a tick may come before the frame: the
+	// copy that answers may lag behind the one that acknowledged.
+	poll, pollMost = 100 * time.Millisecond, time.Second
 )
 
 // Read implements queue.Log with direct gets of many messages at once. There is
@@ -27,6 +29,7 @@ const (
 // where it starts.
 func (l *Log) Read(ctx context.Context, from uint64) ([]queue.Entry, error) {
 	from = max(from, 1)
+	pause := poll
 	for {
 		changed := l.wake.wait()
 		entries, err := l.get(ctx, from)
@@ -39,11 +42,16 @@ func (l *Log) Read(ctx context.Context, from uint64) ([]queue.Entry, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		if err != nil {
+			pause = poll
+		}
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-changed:
-		case <-time.After(poll):
+			pause = poll
+		case <-time.After(pause):
+			pause = min(2*pause, pollMost)
 		}
 	}
 }

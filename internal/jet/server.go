@@ -190,6 +190,9 @@ func (s *Server) connect(as int) (*nats.Conn, error) {
 		// A request that cannot be sent now is answered now: the caller decides
 		// whether to wait. Buffering would hide an outage and grow without bound.
 		nats.ReconnectBufSize(-1),
+		// What one question of ours is answered with. The library's own 65,536
+		// places are half a megabyte for every question.
+		nats.SyncQueueLen(readBatch + 16),
 		nats.IgnoreAuthErrorAbort(),
 	}
 	addr := ""
