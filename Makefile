@@ -29,7 +29,7 @@ LINT         := .cache/tools/golangci-lint-$(LINT_VERSION)/golangci-lint
 # Packages whose tests start servers run two at a time, however many processors
 # there are: each starts up to nine of them, and the machine's memory is the limit.
 TEST_P       ?= 2
-TEST_TIMEOUT ?= 12m
+TEST_TIMEOUT ?= 30m
 FUZZTIME     ?= 10s
 
 # ---- use -------------------------------------------------------------------

@@ -354,6 +354,30 @@ func TestMissingDataAreNoData(t *testing.T) {
 	})
 }
 
+// A View counts as data for 3 s, then the rule's 3 s; both are noticed at the
+// next evaluation.
+func TestAWatcherThatDiesIsToldWithinSevenSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.allGood()
+		stop := run(t, w.alarms(t, Config{}))
+		defer stop()
+		after(6*time.Minute + 500*time.Millisecond) // between two evaluations
+		w.mu.Lock()
+		w.facts.View.At, w.frozen = time.Now(), true
+		w.mu.Unlock()
+		after(6 * time.Second)
+		if got := w.told(); strings.Contains(got, "watcher") {
+			t.Errorf("after 6 s: told %q", got)
+		}
+		after(time.Second)
+		if got := w.told(); !strings.Contains(got, "firing watcher") {
+			t.Errorf("after 7 s: told %q", got)
+		}
+	})
+}
+
 func TestStatesOutliveTheNode(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -46,7 +46,7 @@ var kinds = []string{
 
 func (g *group) auditor(t *testing.T, change func(*consistency.Config)) *consistency.Auditor {
 	t.Helper()
-	cfg := consistency.Config{Open: opener(auditor, auditorPassword), Watch: g.watcher, BusyShare: 0.5, Patience: 300 * time.Millisecond, GTIDPatience: 2 * time.Second}
+	cfg := consistency.Config{Open: opener(auditor, auditorPassword), Watch: g.watcher, BusyShare: 0.5, Patience: 300 * time.Millisecond}
 	if change != nil {
 		change(&cfg)
 	}

@@ -78,7 +78,7 @@ func (g *group) desk(t *testing.T, node string, store state.Store, to event.Publ
 // until waits for an audit to be as ok says.
 func (d desk) until(t *testing.T, id string, ok func(consistency.Audit) bool) (a consistency.Audit, r consistency.Report) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	err := wait(ctx, func() bool {
 		var err error
@@ -108,7 +108,11 @@ func (g *group) audits(t *testing.T) {
 	if _, err := first.Ask(t.Context(), consistency.Scope{}, "another"); !isRefusal(err, "is running") {
 		t.Errorf("a second audit at the same time: %v", err)
 	}
-	first.until(t, asked.ID, func(a consistency.Audit) bool { return a.State == consistency.Running })
+	// Before its place is written down there is nothing to go on from.
+	first.until(t, asked.ID, func(a consistency.Audit) bool {
+		_, r, err := first.Get(t.Context(), asked.ID)
+		return err == nil && a.State == consistency.Running && r.ID != ""
+	})
 	first.stop() // it leads no more, in the middle
 	if a, _, err := first.Get(t.Context(), asked.ID); err != nil || a.State != consistency.Running || a.Node != "n1" {
 		t.Errorf("nobody leads, and it is %+v, %v", a, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -127,11 +128,21 @@ func (g *group) underLoad(t *testing.T) {
 	behind(t, g.members[1], fmt.Sprintf("UPDATE busy.t SET v = 2 WHERE id = %d", row))
 	began := time.Now()
 	r := audit(t, a, scope)
+	// A proof takes members that keep up. Where they do not, the report says so,
+	// and somebody would compare again.
+	for len(r.Differences) == 0 && slices.ContainsFunc(r.Remarks, leavesOpen) && time.Since(began) < 2*time.Minute {
+		r = audit(t, a, scope)
+	}
 	if len(r.Differences) != 1 || r.Differences[0].Key != fmt.Sprintf("`id` = %d", row) || r.Differences[0].Odd[0] != "m2" {
-		t.Errorf("after %s: %+v", time.Since(began), r.Differences)
+		t.Errorf("after %s: %+v, %+v", time.Since(began), r.Differences, r.Remarks)
 	}
 	l.stop()
 	g.drop(t, "busy")
+}
+
+// leavesOpen tells whether a remark leaves open whether there is a difference.
+func leavesOpen(m consistency.Remark) bool {
+	return m.Kind == consistency.Undecided || m.Kind == consistency.Incomplete
 }
 
 // Without patience every row that is on its way goes to the proof at once. So

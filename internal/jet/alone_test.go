@@ -40,7 +40,7 @@ func goesOnAlone(t *testing.T, limit time.Duration) {
 	if err := v.Settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 40*time.Second, "every server has all of it", func() bool {
+	eventually(t, 2*time.Minute, "every server has all of it", func() bool {
 		whole, err := tr.srv[0].Copies(t.Context(), 3)
 		return whole && err == nil
 	})
@@ -90,7 +90,7 @@ func goesOnAlone(t *testing.T, limit time.Duration) {
 		cfg := tr.cfgs[i]
 		cfg.Name, cfg.Dir = name, t.TempDir()
 		open(t, cfg)
-		eventually(t, 40*time.Second, name+" is in the cluster", func() bool {
+		eventually(t, 2*time.Minute, name+" is in the cluster", func() bool {
 			for _, p := range s.Linked() {
 				if p.Name == name && p.Answers {
 					return true
@@ -99,7 +99,7 @@ func goesOnAlone(t *testing.T, limit time.Duration) {
 			return false
 		})
 	}
-	eventually(t, 40*time.Second, "every stream has three copies", func() bool {
+	eventually(t, 2*time.Minute, "every stream has three copies", func() bool {
 		whole, err := s.Copies(t.Context(), 3)
 		return whole && err == nil
 	})

@@ -3,12 +3,12 @@ package jet_test
 import (
 	"crypto/tls"
 	"fmt"
-	"net"
 	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/perdure/perdure/internal/jet"
+	"github.com/perdure/perdure/internal/mysql/mysqld"
 	"github.com/perdure/perdure/internal/pki"
 )
 
@@ -29,12 +29,11 @@ func newTrio(t *testing.T) *trio {
 	tr := &trio{t: t}
 	var addrs []string
 	for range 3 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		port, err := mysqld.FreePort() // nobody's outgoing connection takes it while a server is down
 		if err != nil {
 			t.Fatal(err)
 		}
-		addrs = append(addrs, ln.Addr().String())
-		defer ln.Close()
+		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", port))
 	}
 	for i := range tr.cfgs {
 		cert, key, err := ca.Issue(fmt.Sprint("n", i), "127.0.0.1")

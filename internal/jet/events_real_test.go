@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -173,12 +172,11 @@ func groupByHand(t *testing.T, servers []*mysqltest.Member) (out []topology.Inst
 	}
 	var locals []string
 	for range servers {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		port, err := mysqld.FreePort()
 		if err != nil {
 			t.Fatal(err)
 		}
-		locals = append(locals, l.Addr().String())
-		_ = l.Close()
+		locals = append(locals, fmt.Sprintf("127.0.0.1:%d", port))
 	}
 	for i, m := range servers {
 		out = append(out, topology.Instance{Name: m.Name(), Address: m.Address()})

@@ -44,7 +44,7 @@ func TestAServerAloneGrowsToThreeLosesOneAndShrinks(t *testing.T) {
 	join := func(i int) {
 		began := time.Now()
 		tr.start(i)
-		eventually(t, 40*time.Second, "it is in the cluster", func() bool {
+		eventually(t, 2*time.Minute, "it is in the cluster", func() bool {
 			for _, p := range tr.srv[0].Linked() {
 				if p.Name == tr.cfgs[i].Name && p.Answers {
 					return true
@@ -57,7 +57,7 @@ func TestAServerAloneGrowsToThreeLosesOneAndShrinks(t *testing.T) {
 	copies := func(s *jet.Server, want int) {
 		t.Helper()
 		began := time.Now()
-		eventually(t, 40*time.Second, "every stream has its copies", func() bool {
+		eventually(t, 2*time.Minute, "every stream has its copies", func() bool {
 			whole, err := s.Copies(t.Context(), want)
 			return whole && err == nil
 		})

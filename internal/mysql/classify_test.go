@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,16 +126,28 @@ func TestErrorsOfAServerAreSortedByWhatToDo(t *testing.T) {
 	if err := c.QueryRowContext(t.Context(), "SELECT CONNECTION_ID()").Scan(&id); err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		time.Sleep(200 * time.Millisecond)
-		_, _ = root.Exec(fmt.Sprintf("KILL QUERY %d", id))
-	}()
-	expect("interrupted", exec(c, "UPDATE c.t SET v = v WHERE id = 1 AND BENCHMARK(2000000000, SHA2('x', 256))"), 1317, mysql.Transient)
-	go func() {
-		time.Sleep(200 * time.Millisecond)
-		_, _ = root.Exec(fmt.Sprintf("KILL %d", id))
-	}()
-	err = exec(c, "UPDATE c.t SET v = v WHERE id = 1 AND BENCHMARK(2000000000, SHA2('x', 256))")
+	// killed runs a statement that takes long, and kills it once the server runs
+	// it: a KILL QUERY that comes first is forgotten.
+	killed := func(kill, q string) error {
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for n := 0; n == 0; time.Sleep(5 * time.Millisecond) {
+				if ctx.Err() != nil {
+					return // it ended by itself
+				}
+				_ = root.QueryRowContext(ctx, "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_ID = ? AND PROCESSLIST_INFO = ?", id, q).Scan(&n)
+			}
+			_, _ = root.ExecContext(t.Context(), fmt.Sprintf("%s %d", kill, id))
+		})
+		err := exec(c, q)
+		stop()
+		wg.Wait()
+		return err
+	}
+	expect("interrupted", killed("KILL QUERY", "UPDATE c.t SET v = v WHERE id = 1 AND BENCHMARK(2000000000, SHA2('x', 256))"), 1317, mysql.Transient)
+	// Another text: the list shows the first one until a little after its answer.
+	err = killed("KILL", "UPDATE c.t SET v = v WHERE id = 2 AND BENCHMARK(2000000000, SHA2('x', 256))")
 	if k := mysql.Classify(err); k != mysql.Lost && k != mysql.Transient {
 		t.Errorf("killed: %s (%v)", k, err)
 	}

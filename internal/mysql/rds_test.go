@@ -138,7 +138,15 @@ func nilIfLoaded(err error) error {
 
 func awaitWritable(t *testing.T, m *mysqltest.Member) {
 	t.Helper()
-	for limit := time.Now().Add(30 * time.Second); value(t, m, "select @@super_read_only") != "0"; time.Sleep(20 * time.Millisecond) {
+	db := m.Root(t) // one for all looks: its connection stays until the test ends
+	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		var closed bool
+		if err := db.QueryRowContext(t.Context(), "select @@super_read_only").Scan(&closed); err != nil {
+			t.Fatal(err)
+		}
+		if !closed {
+			return
+		}
 		if time.Now().After(limit) {
 			t.Fatal("the group does not open its first member")
 		}

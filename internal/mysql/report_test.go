@@ -128,7 +128,10 @@ func TestReceivedTransactionsSurviveAKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := second.WaitExecuted(t.Context(), at); err != nil {
+	// It copies all the first one has: CallLimit is too short for that.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := second.WaitExecuted(ctx, at); err != nil {
 		t.Fatal(err)
 	}
 	c, err := members[1].App(t).Conn(t.Context()) // its applier waits for this lock

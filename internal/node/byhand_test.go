@@ -32,6 +32,9 @@ func TestAGroupMadeByHandIsAdopted(t *testing.T) {
 	o = n.done(t, o, err)
 	says(t, o.Title, "adopt the group "+name)
 	st, err := n.Status(t.Context())
+	for end := time.Now().Add(20 * time.Second); err == nil && st.Level != "ok" && time.Now().Before(end); st, err = n.Status(t.Context()) {
+		time.Sleep(50 * time.Millisecond) // a member may be SUSPECT for a moment
+	}
 	if err != nil || st.Cluster == nil || st.Cluster.Group != name || st.Level != "ok" {
 		t.Fatalf("%v: %+v, %s", err, st.Cluster, st.Summary)
 	}

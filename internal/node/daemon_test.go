@@ -16,6 +16,7 @@ import (
 
 	"github.com/perdure/perdure/internal/client"
 	"github.com/perdure/perdure/internal/config"
+	"github.com/perdure/perdure/internal/event"
 	"github.com/perdure/perdure/internal/mysql"
 	"github.com/perdure/perdure/internal/mysqltest"
 	"github.com/perdure/perdure/internal/node"
@@ -35,6 +36,7 @@ func serveDaemon(file string) int {
 		defer stop()
 		var n *node.Node
 		if n, err = node.New(ctx, f, node.Options{Version: "test", Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Heal: true}); err == nil {
+			go tellMuch(ctx, n)
 			err = n.Run(ctx)
 		}
 		if ctx.Err() != nil {
@@ -43,6 +45,24 @@ func serveDaemon(file string) int {
 	}
 	fmt.Fprintln(os.Stderr, err)
 	return 1
+}
+
+// tellMuch tells a hundred events a second from the moment the node's process
+// gets SIGUSR1.
+func tellMuch(ctx context.Context, n *node.Node) {
+	begin := make(chan os.Signal, 1)
+	signal.Notify(begin, syscall.SIGUSR1)
+	select {
+	case <-begin:
+	case <-ctx.Done():
+		return
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for i := 0; ctx.Err() == nil; i++ {
+		n.Publish(event.New(event.MemberLagging, fmt.Sprintf("member/m%d", i%3+1), "it is behind by 12 transactions").With("behind", fmt.Sprint(i)))
+		<-tick.C
+	}
 }
 
 // daemon is a node in a process of its own.

@@ -194,7 +194,7 @@ func (n *served) end(t *testing.T, o api.Operation, err error) (api.Operation, e
 	if err != nil {
 		return o, err
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	return n.Wait(ctx, o, func(api.Operation) {})
 }
@@ -303,7 +303,7 @@ func run(t *testing.T, db *sql.DB, statements ...string) {
 func one(t *testing.T, db *sql.DB, query string, args ...any) string {
 	t.Helper()
 	var v sql.NullString
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second) // longer than sameEverywhere lets a server wait
 	defer cancel()
 	if err := db.QueryRowContext(ctx, query, args...).Scan(&v); err != nil {
 		t.Fatalf("%s: %v", query, err)
@@ -330,7 +330,7 @@ func sameEverywhere(t *testing.T, members []*mysqltest.Member, acked []int64) {
 	}
 	for _, m := range members {
 		db := m.Root(t)
-		if timedOut := one(t, db, "select wait_for_executed_gtid_set(?, 20)", all.String()); timedOut != "0" {
+		if timedOut := one(t, db, "select wait_for_executed_gtid_set(?, 60)", all.String()); timedOut != "0" {
 			t.Errorf("%s lacks %s", m.Name(), all.Subtract(gtid.MustParse(one(t, db, "select @@gtid_executed"))))
 		}
 		if len(acked) == 0 {

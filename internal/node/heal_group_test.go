@@ -145,7 +145,8 @@ func poison(t *testing.T, w *ward) {
 	w.load.idle.Store(true)
 	defer w.load.idle.Store(false)
 	run(t, w.member("m1").App(t), "create table story.poisoned (id int primary key)", "insert into story.poisoned values (1)")
-	time.Sleep(500 * time.Millisecond) // it is there on every member
+	time.Sleep(500 * time.Millisecond) // what clients had begun has ended
+	caughtUp(t, w.three)
 	var both sync.WaitGroup
 	gate := make(chan struct{})
 	for _, n := range []string{"m1", "m2"} {

@@ -126,7 +126,7 @@ type happened struct {
 // published since a moment.
 func (w *ward) told(t *testing.T, since time.Time, kind string, want ...string) happened {
 	t.Helper()
-	limit := time.Now().Add(75 * time.Second)
+	limit := time.Now().Add(4 * time.Minute)
 	for {
 		events := w.events(t, since)
 		for _, e := range events {
@@ -146,7 +146,7 @@ func (w *ward) told(t *testing.T, since time.Time, kind string, want ...string) 
 func (w *ward) operation(t *testing.T, since time.Time, kind string) api.Operation {
 	t.Helper()
 	var found api.Operation
-	waitUntil(t, 2*time.Minute, "a plan "+kind+" ended", func() bool {
+	waitUntil(t, 4*time.Minute, "a plan "+kind+" ended", func() bool {
 		ops, err := w.node.Operations(t.Context(), 50)
 		if err != nil {
 			t.Fatal(err)

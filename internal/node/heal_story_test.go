@@ -47,7 +47,7 @@ func crashes(t *testing.T, w *ward) {
 	w.operation(t, began, "rejoin")
 	t.Logf("crash: timeout flipped after %.1f s, expelled after %.1f s, back after %.1f s",
 		expel.Time.Sub(began).Seconds(), out.Time.Sub(began).Seconds(), back.Time.Sub(began).Seconds())
-	if d := out.Time.Sub(began); d > 15*time.Second {
+	if d := out.Time.Sub(began); d > 20*time.Second { // without healing it is about 22, on a quiet machine
 		t.Errorf("expelled only after %s: no earlier than without healing", d)
 	}
 }

@@ -349,7 +349,11 @@ func (w *noticed) readiness(t *testing.T) {
 		"/livez": "ok", "/readyz": "ok", "/readyz?role=proxy": "ok", "/readyz?role=control": "ok",
 		"/readyz?verbose": "ready: control\nready: events\nready: proxy\nready: queue\nready: watch",
 	} {
-		if code, text := w.ask(t, path, "none"); code != http.StatusOK || strings.TrimSpace(text) != want {
+		code, text := w.ask(t, path, "none")
+		for end := time.Now().Add(20 * time.Second); (code != http.StatusOK || strings.TrimSpace(text) != want) && time.Now().Before(end); code, text = w.ask(t, path, "none") {
+			time.Sleep(50 * time.Millisecond) // a role may have trouble for a moment
+		}
+		if code != http.StatusOK || strings.TrimSpace(text) != want {
 			t.Errorf("%s: %d %s", path, code, text)
 		}
 	}

@@ -121,10 +121,7 @@ func TestANodeGoesOnAloneAfterTwoOfThreeWereLostForGood(t *testing.T) {
 	}
 	whole := h.nodesWhole(60 * time.Second)
 	t.Logf("alone after %s, acts %s after its start, with two new ones whole %s after the last", took.Round(time.Millisecond), acts.Round(time.Millisecond), whole.Round(time.Millisecond))
-	victim, err := h.acting(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	victim := h.actor()
 	victim.kill()
 	h.eventually(20*time.Second, "another acts", func() error { _, err := h.acting(victim); return err })
 }

@@ -2,14 +2,21 @@ package node_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/perdure/perdure/internal/api"
+	"github.com/perdure/perdure/internal/config"
+	"github.com/perdure/perdure/internal/event"
 	"github.com/perdure/perdure/internal/mysqltest"
+	"github.com/perdure/perdure/internal/notify"
+	"github.com/perdure/perdure/internal/rule"
 )
 
 // PERDURE_BENCH=rest measures what a node costs: at rest in front of a group of
@@ -19,6 +26,17 @@ func TestWhatANodeCostsAtRest(t *testing.T) {
 		t.Skip("PERDURE_BENCH=rest measures it")
 	}
 	h := newThree(t, mysqltest.Start(t, 3))
+	heard := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(heard.Close)
+	h.edit = func(_ int, f *config.File) { // every event meets rules, some of which fit
+		f.Cluster = "shop"
+		f.Notify = []notify.Config{{Name: "ops", Webhook: &notify.Webhook{URL: heard.URL}}}
+		f.Rules = []rule.Rule{
+			{Name: "members", Match: event.Matcher{Kinds: []string{"member.*"}}, Notify: []string{"ops"}},
+			{Name: "alarms", Match: event.Matcher{Kinds: []string{"alarm.*"}}, Notify: []string{"ops"}},
+			{Name: "critical", Match: event.Matcher{Severity: event.Critical}, Notify: []string{"ops"}},
+		}
+	}
 	first := h.add()
 	h.run(first)
 	h.up(first)
@@ -31,6 +49,20 @@ func TestWhatANodeCostsAtRest(t *testing.T) {
 	}
 	time.Sleep(5 * time.Second) // what the beginning costs is not meant
 	t.Log("alone: " + first.rests(t, 60*time.Second))
+	stored := func() uint64 {
+		newest, err := first.Events(t.Context(), []string{"member.lagging"}, nil, 1)
+		if err != nil || len(newest) == 0 {
+			t.Fatal(newest, err)
+		}
+		return newest[0].Sequence
+	}
+	if err := first.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	t.Log("alone, a hundred events a second: " + first.rests(t, 30*time.Second) + fmt.Sprintf("; %d are stored", stored()))
+	first.kill() // it would tell them for ever
+	h.run(first)
+	h.up(first)
 	h.join(h.add(), "")
 	h.join(h.add(), "")
 	h.whole(30 * time.Second)

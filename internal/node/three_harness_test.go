@@ -132,7 +132,7 @@ func (s *serving) runs() bool { return s.cmd != nil }
 // up waits until a node answers.
 func (h *three) up(s *serving) {
 	h.t.Helper()
-	h.eventually(30*time.Second, s.name+" answers", func() error {
+	h.eventually(90*time.Second, s.name+" answers", func() error {
 		if s.Client == nil {
 			token, err := os.ReadFile(filepath.Join(s.data, node.TokenFile))
 			if err != nil {
@@ -207,13 +207,13 @@ func (h *three) join(s *serving, instead string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.eventually(30*time.Second, s.name+" is let in", func() error {
+	h.eventually(90*time.Second, s.name+" is let in", func() error {
 		_, err := node.Join(h.t.Context(), f, i.Token)
 		return err
 	})
 	h.run(s)
 	h.up(s)
-	h.eventually(30*time.Second, s.name+" counts", func() error { return h.counts(s.name) })
+	h.eventually(90*time.Second, s.name+" counts", func() error { return h.counts(s.name) })
 	h.t.Logf("%s joined in %.1f s", s.name, time.Since(began).Seconds())
 }
 
@@ -262,6 +262,15 @@ func (h *three) acting(without *serving) (*serving, error) {
 		}
 	}
 	return nil, errors.New("nobody acts")
+}
+
+// actor waits for the node that acts. Asked once, a node on a loaded machine may
+// take longer than acting gives it.
+func (h *three) actor() *serving {
+	h.t.Helper()
+	var found *serving
+	h.eventually(20*time.Second, "a node acts", func() (err error) { found, err = h.acting(nil); return err })
+	return found
 }
 
 // whole waits until every node that runs says that all is as it should be.

@@ -78,10 +78,7 @@ func TestANodeIsReplacedAndWhatMustNotBeIsRefused(t *testing.T) {
 	})
 
 	// The acting node takes itself out, another goes on.
-	acting, err := h.acting(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	acting := h.actor()
 	if _, err := acting.RemoveNode(t.Context(), acting.name); err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func TestTheFrontDoorOfTheWriteQueue(t *testing.T) {
 	}
 	plain := token(api.Token{Name: "shop", Role: "writer", Operations: []string{"deposit"}})
 	statements := token(api.Token{Name: "etl", Role: "writer", SQL: true})
-	gone := time.Now().Add(300 * time.Millisecond)
+	gone := time.Now().Add(3 * time.Second) // a token that has expired is not made
 	expired := token(api.Token{Name: "old", Role: "writer", Expires: gone})
 	slow := token(api.Token{Name: "slow", Role: "writer", Operations: []string{"deposit"}, Rate: 1})
 	viewer := token(api.Token{Name: "eye", Role: "viewer"})
@@ -156,7 +156,13 @@ func TestTheFrontDoorOfTheWriteQueue(t *testing.T) {
 			{"another under its id", plain, `{"id":"` + id + `","operation":"deposit","params":{"id":1,"amount":6}}`, 409},
 			{"a write that is waited for", plain, `{"operation":"deposit","params":{"id":1,"amount":5},"wait":"applied","timeout":"30s"}`, 200},
 		} {
-			if status, said := ask(c.token, "application/json", c.body); status != c.want {
+			status, said := ask(c.token, "application/json", c.body)
+			// The server does not read what is too much: it answers and closes, and
+			// the answer may be lost while we write.
+			for try := 1; c.want == 413 && status == 0 && try < 5; try++ {
+				status, said = ask(c.token, "application/json", c.body)
+			}
+			if status != c.want {
 				t.Errorf("%s: %d instead of %d: %.300s", c.what, status, c.want, said)
 			}
 		}

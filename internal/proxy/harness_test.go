@@ -178,6 +178,33 @@ func group(t testing.TB, n int, change ...func(*Config)) *rig {
 	return r
 }
 
+// still ends what hands Views to the table, with one in force in which all
+// members are well, and returns that. The one that happens to be the last may
+// suspect a member: on a busy machine one late answer is enough.
+func (r *rig) still(t testing.TB) topology.View {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	well, err := r.watcher.Until(ctx, func(v *topology.View) bool { return len(v.In(topology.Online)) == len(r.members) })
+	if err != nil {
+		t.Fatalf("not all members are well: %v: %+v", err, well.Members)
+	}
+	r.unfollow()
+	v := *well
+	v.Number = r.watcher.View().Number + 1 // the table may have taken a newer one meanwhile
+	r.table.SetView(v)
+	return v
+}
+
+// follow waits until one server has applied all that another one has.
+func follow(t testing.TB, who, whom *sql.DB) {
+	t.Helper()
+	set := ask(t, whom, "SELECT @@GLOBAL.gtid_executed")
+	if ask(t, who, "SELECT WAIT_FOR_EXECUTED_GTID_SET('"+strings.ReplaceAll(set, "\n", "")+"', 60)") != "0" {
+		t.Fatal("it did not apply", set)
+	}
+}
+
 // start runs a proxy with a listener of every mode.
 func (r *rig) start(t testing.TB, change ...func(*Config)) {
 	t.Helper()

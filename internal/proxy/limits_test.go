@@ -126,18 +126,22 @@ func TestStrangersCannotHurt(t *testing.T) {
 	// A byte now and then keeps nobody longer than silence.
 	slow, began := stranger(), time.Now()
 	for _, b := range append([]byte{200, 0, 0, 1}, make([]byte, 200)...) {
-		if _, err := slow.Write([]byte{b}); err != nil || time.Since(began) > 5*time.Second {
+		if _, err := slow.Write([]byte{b}); err != nil || time.Since(began) > 9*time.Second {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	if took := time.Since(began); took > 4*time.Second {
+	if took := time.Since(began); took > 8*time.Second { // all of them take ten
 		t.Error("a byte at a time kept the connection for", took)
 	}
+	// Who is known has a proxy of its own: on a busy machine a sign-in that is well
+	// takes longer than the limit for strangers.
+	well := &rig{members: r.members, table: r.table}
+	well.start(t)
 	for name, bytes := range map[string][]byte{
 		"wrong number": {1, 0, 0, 5, wire.ComPing}, "empty request": {0, 0, 0, 0}, "cut off": {9, 0, 0, 0, wire.ComQuery, 'S'},
 	} {
-		rc := mustRaw(t, addr, 0)
+		rc := mustRaw(t, well.proxy.Addr(ReadWrite).String(), 0)
 		_ = rc.c.Write(bytes)
 		if name == "cut off" {
 			rc.c.Release()
@@ -145,10 +149,11 @@ func TestStrangersCannotHurt(t *testing.T) {
 		}
 		closes(name, rc.c.Net(), 5*time.Second)
 	}
-	until(t, 5*time.Second, "all sessions have ended", func() bool { return len(r.proxy.Sessions()) == 0 })
-	if got := ask(t, r.conn(t, ReadWrite), "SELECT 1"); got != "1" {
+	until(t, 5*time.Second, "all sessions have ended", func() bool { return len(r.proxy.Sessions())+len(well.proxy.Sessions()) == 0 })
+	if got := ask(t, well.conn(t, ReadWrite), "SELECT 1"); got != "1" {
 		t.Error(got)
 	}
+	until(t, 30*time.Second, "the one with the short limit lets clients in", func() bool { _, err := login(t, r.dsn(ReadWrite)); return err == nil })
 }
 
 func TestAMemberThatAnswersGarbageHurtsOneSession(t *testing.T) {
@@ -280,6 +285,12 @@ func TestKillReachesTheSessionItNames(t *testing.T) {
 		}
 		return false
 	})
+	// It is busy before the server has heard of it, and a KILL that overtakes the
+	// statement is lost.
+	root := r.members[0].Root(t)
+	until(t, 30*time.Second, "the server runs it", func() bool {
+		return ask(t, root, "SELECT COUNT(*) FROM performance_schema.threads WHERE PROCESSLIST_INFO = 'SELECT SLEEP(20)'") == "1"
+	})
 	exec(t, killer, fmt.Sprintf("KILL QUERY %d", victim.id))
 	select {
 	case a := <-done:
@@ -303,12 +314,12 @@ func TestKillReachesTheSessionItNames(t *testing.T) {
 
 func TestAQueryThatTakesTooLongIsStopped(t *testing.T) {
 	t.Parallel()
-	r := alone(t, func(c *Config) { c.QueryTimeout = 500 * time.Millisecond })
+	r := alone(t, func(c *Config) { c.QueryTimeout = 2 * time.Second }) // it holds for what follows, too
 	c := r.conn(t, ReadWrite)
 	for range 2 { // the second as well
 		began := time.Now()
 		_, err := c.ExecContext(context.Background(), "SELECT COUNT(*) FROM information_schema.columns a, information_schema.columns b, information_schema.columns c")
-		if err == nil || time.Since(began) > 5*time.Second {
+		if err == nil || time.Since(began) > 30*time.Second {
 			t.Error(time.Since(began), err)
 		}
 		if got := ask(t, c, "SELECT 1"); got != "1" {

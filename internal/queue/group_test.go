@@ -97,6 +97,14 @@ func TestAGroupWhoseWriterChangesAndDies(t *testing.T) {
 	ms := newGroup(t)
 	p := placeOn(t, ms[0])
 	p.do(t, "INSERT INTO q.account VALUES (1, 0)")
+	for _, m := range ms[1:] {
+		root := m.Root(t)
+		eventually(t, time.Minute, m.Name()+" has the account", func() bool {
+			var n int
+			err := root.QueryRow(p.sql("SELECT COUNT(*) FROM q.account")).Scan(&n)
+			return err == nil && n == 1
+		})
+	}
 	targets := []queue.Target{target(t, ms[0]), target(t, ms[1]), target(t, ms[2])}
 	r := newRig(t, p, func(c *queue.Config) { c.Apply.StatementLimit = 5 * time.Second })
 	r.route.set(targets[0], nil)
@@ -154,6 +162,7 @@ func TestAGroupWhoseWriterChangesAndDies(t *testing.T) {
 	wait(300 * time.Millisecond)
 	r.route.set(targets[1], nil)
 	wait(time.Second)
+	eventually(t, time.Minute, "there was traffic", func() bool { return j.count() >= 200 })
 	cancel()
 	wg.Wait()
 	r.place = &place{member: ms[1], root: ms[1].Root(t), schema: p.schema}

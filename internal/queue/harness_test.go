@@ -316,6 +316,15 @@ func (j *judge) acked(k, wid string) {
 	j.mu.Unlock()
 }
 
+func (j *judge) count() (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, wids := range j.keys {
+		n += len(wids)
+	}
+	return n
+}
+
 type verdict struct{ acked, lost, twice, strange, disorder int }
 
 func (v verdict) String() string {

@@ -1,0 +1,36 @@
+package mysqltest
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// Fair tells how much of a time was somebody else's. The tests of several packages
+// run side by side, and a promise in seconds is about a machine that has room for
+// it: on a quiet one every second counts, on a crowded one only those in which
+// nobody waited for a processor or the disk.
+type Fair struct{ stalled time.Duration }
+
+// StartFair begins to look.
+func StartFair() Fair { return Fair{stalled()} }
+
+// Of is d, which passed since the start, without the time in which somebody on
+// this machine was kept waiting.
+func (f Fair) Of(d time.Duration) time.Duration { return max(0, d-(stalled()-f.stalled)) }
+
+// stalled is for how long somebody waited, since the machine started, as the kernel
+// counts it. Where it does not count, nobody ever waits.
+func stalled() (all time.Duration) {
+	for _, what := range []string{"cpu", "io"} {
+		b, err := os.ReadFile("/proc/pressure/" + what)
+		_, total, ok := strings.Cut(string(b), "total=")
+		var us int64
+		if err == nil && ok {
+			_, _ = fmt.Sscan(total, &us)
+		}
+		all += time.Duration(us) * time.Microsecond
+	}
+	return all
+}
