@@ -97,11 +97,12 @@ type Applier struct {
 	inHand   atomic.Int64  // writes that were read and are not applied
 	handed   atomic.Uint64 // the frame whose writes were counted last
 
-	mu       sync.Mutex
-	running  bool
-	read     uint64 // frame the dispatcher has handed out last
-	troubles map[int]error
-	marks    []checkpoint
+	mu        sync.Mutex
+	running   bool
+	read      uint64 // frame the dispatcher has handed out last
+	troubles  map[int]error
+	marks     []checkpoint
+	followers map[*follower]bool
 }
 
 // checkpoint remembers when a frame was met, for trimming by age.
@@ -115,7 +116,7 @@ func newApplier(src Log, open func([]byte) ([]byte, error), route Route, cfg App
 	_, _ = rand.Read(b[:])
 	return &Applier{
 		cfg: cfg.withDefaults(), src: src, open: open, route: route, hub: h, count: c, log: log,
-		gate: newGate(), holder: binary.BigEndian.Uint64(b[:]), troubles: map[int]error{},
+		gate: newGate(), holder: binary.BigEndian.Uint64(b[:]), troubles: map[int]error{}, followers: map[*follower]bool{},
 	}
 }
 
@@ -201,6 +202,7 @@ func (a *Applier) term(ctx context.Context) error {
 		g.Go(func() error { return p.run(ctx) })
 	}
 	g.Go(func() error { return a.dispatch(ctx, parts) })
+	g.Go(func() error { return a.lead(ctx) })
 	g.Go(func() error { return a.trimming(ctx) })
 	return g.Wait()
 }
@@ -399,32 +401,48 @@ func partOf(key string, n int) int {
 
 var errFollow = errors.New("the writer is another member now")
 
+// follower is a session that ends when the route names another member.
+type follower struct {
+	member string
+	end    context.CancelCauseFunc
+}
+
 // follow ends its context when the route names another member.
 func (a *Applier) follow(ctx context.Context, member string) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			if t, err := a.route.Writer(ctx); err == nil && t.Member != member {
-				cancel(errFollow)
-				return
+	f := &follower{member, cancel}
+	a.mu.Lock()
+	a.followers[f] = true
+	a.mu.Unlock()
+	return ctx, func() {
+		a.mu.Lock()
+		delete(a.followers, f)
+		a.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// lead looks where the route points, for all that follow it, until ctx ends.
+func (a *Applier) lead(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		t, err := a.route.Writer(ctx)
+		if err != nil {
+			continue
+		}
+		a.mu.Lock()
+		for f := range a.followers {
+			if f.member != t.Member {
+				f.end(errFollow)
 			}
 		}
-	})
-	return ctx, func() {
-		close(stop)
-		cancel(nil)
-		wg.Wait()
+		a.mu.Unlock()
 	}
 }
 
