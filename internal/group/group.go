@@ -155,10 +155,11 @@ func (g *Group) lead(ctx context.Context, fence state.Fence) error {
 		}
 	})
 	// The View changes without a change of judgement too, and patience runs out.
-	retry := time.NewTicker(500 * time.Millisecond)
+	retry := time.NewTicker(retryPause)
 	defer retry.Stop()
 	h := &healer{Group: g, fence: fence, tried: history{}, pulses: map[string]pulse{}, gaveUp: map[string]bool{}, period: map[string]int{}}
 	for {
+		began := time.Now()
 		if err := g.carryOut(ctx, fence); err != nil {
 			if ctx.Err() != nil || errors.Is(err, state.ErrStale) {
 				return err
@@ -171,14 +172,31 @@ func (g *Group) lead(ctx context.Context, fence state.Fence) error {
 		if err := h.step(ctx); err != nil && ctx.Err() == nil {
 			g.Log.Warn("healing waits", "err", err)
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-plans:
-		case <-changes:
-		case <-retry.C:
+		for wait := true; wait; {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-plans:
+				wait = false
+			case <-changes:
+				wait = false
+			case <-retry.C:
+				wait = calm(g.watch.View(), g.Asking()) && time.Since(began) < calmPause
+			}
 		}
 	}
+}
+
+const (
+	retryPause = 500 * time.Millisecond
+	// calmPause is how often everything is looked at that would not tell by itself
+	// that it changed, while nothing is amiss. Each look asks the control store.
+	calmPause = 2 * time.Second
+)
+
+// calm tells that there is nothing that patience could run out with.
+func calm(v *topology.View, asking string) bool {
+	return asking == "" && len(v.Problems) == 0 && len(v.Members) > 0 && len(v.In(topology.Online)) == len(v.Members)
 }
 
 // carryOut takes the current plan, if there is one, to its end.

@@ -325,3 +325,23 @@ func TestCausesAreNamedByWhatServersSay(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyAWholeGroupIsCalm(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		v      topology.View
+		asking string
+		calm   bool
+	}{
+		{name: "all members are ONLINE", v: newPatient().v, calm: true},
+		{name: "one is not", v: newPatient().is("m3", topology.Suspect, 0).v},
+		{name: "a human is asked", v: newPatient().v, asking: "m3 has transactions of its own"},
+		{name: "two groups", v: topology.View{Members: newPatient().v.Members, Problems: []topology.Problem{{Kind: topology.TwoGroups}}}},
+		{name: "nobody is known yet"},
+	} {
+		if got := calm(&c.v, c.asking); got != c.calm {
+			t.Errorf("%s: calm is %v", c.name, got)
+		}
+	}
+}

@@ -33,6 +33,9 @@ const (
 	silentFor  = 600 * time.Millisecond
 	stuckLeast = 8
 	stuckFor   = 200 * time.Millisecond
+	// hushLook is how often one looks while a member is away, hushRest while none is.
+	hushLook = 50 * time.Millisecond
+	hushRest = time.Second
 )
 
 // hushed is for whom clients wait, and since when. A member is waited for once,
@@ -89,6 +92,21 @@ func away(m topology.Member, now time.Time) bool {
 	return true
 }
 
+// rests is how long a View that does not change lets everybody rest: until a
+// member that is not heard of meanwhile counts as away.
+func rests(v *topology.View, h *hushed, now time.Time) time.Duration {
+	next := hushRest
+	for _, m := range v.Members {
+		if h.member != "" || away(m, now) {
+			return hushLook
+		}
+		if m.State == topology.Online {
+			next = min(next, silentFor-now.Sub(m.Heard))
+		}
+	}
+	return max(next, hushLook)
+}
+
 // countedOn tells whether a member of the group still counts on that server.
 func countedOn(v *topology.View, uuid string) bool {
 	return topology.Listed(v.In(topology.Online), uuid)
@@ -114,16 +132,16 @@ func (n *Node) followHush(ctx context.Context) error {
 	})
 	changes, end := n.watch.Changes()
 	defer end()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
+	look := time.NewTimer(0)
+	defer look.Stop()
 	h := hushed{spent: map[string]bool{}}
 	release := func() {}
 	defer func() { release() }()
 	for {
-		now := time.Now()
+		now, v := time.Now(), n.watch.View()
 		who := ""
 		if !paused.Load() {
-			who = hush(n.watch.View(), n.stuck, &h, now)
+			who = hush(v, n.stuck, &h, now)
 		}
 		if who != h.member {
 			release()
@@ -140,11 +158,12 @@ func (n *Node) followHush(ctx context.Context) error {
 			}
 			h.member, h.since = who, now
 		}
+		look.Reset(rests(v, &h, now))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-changes:
-		case <-tick.C:
+		case <-look.C:
 		}
 	}
 }

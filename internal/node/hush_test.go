@@ -61,3 +61,34 @@ func TestHush(t *testing.T) {
 		})
 	}
 }
+
+func TestOneLooksAgainBeforeAMemberCountsAsAway(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	heard := func(ago ...time.Duration) *topology.View {
+		v := &topology.View{}
+		for _, d := range ago {
+			v.Members = append(v.Members, topology.Member{State: topology.Online, Heard: now.Add(-d)})
+		}
+		return v
+	}
+	away := heard(0, 0)
+	away.Members[1].State = topology.Suspect
+	for _, c := range []struct {
+		name string
+		v    *topology.View
+		h    hushed
+		want time.Duration
+	}{
+		{name: "all were heard of just now", v: heard(0, 0), want: silentFor},
+		{name: "one was heard of a while ago", v: heard(0, silentFor-200*time.Millisecond), want: 200 * time.Millisecond},
+		{name: "one is about to count as away", v: heard(0, silentFor-time.Millisecond), want: hushLook},
+		{name: "one is away", v: away, want: hushLook},
+		{name: "clients wait", v: heard(0), h: hushed{member: "m3"}, want: hushLook},
+		{name: "nobody is known", v: heard(), want: hushRest},
+	} {
+		if got := rests(c.v, &c.h, now); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}

@@ -205,6 +205,9 @@ func (w *Watcher) tune(ctx context.Context, all *sync.WaitGroup, stop map[topolo
 		stop[in] = cancel
 		all.Go(func() { p.run(pctx) })
 	}
+	if len(w.probes) == len(w.targets) {
+		return // which is nearly always so, and asked at every judgement
+	}
 	for in := range maps.Clone(w.probes) {
 		if !slices.Contains(w.targets, in) {
 			stop[in]()
