@@ -81,7 +81,7 @@ func TestWaysBetweenNodesAreCutInEveryDirection(t *testing.T) {
 	s := newStreets(t, 3)
 	var servers []*mysqltest.Member
 	if os.Getenv("PERDURE_LINKS") != "bare" { // without a group it shows the nodes alone
-		servers = mysqltest.Start(t, 3, mysqltest.Each(func(_ int, cfg *mysqld.Config) { cfg.BindAddress = "*" }))
+		servers = mysqltest.Start(t, 3, mysqltest.Each(func(_ int, cfg *mysqld.Config) { cfg.BindAddress = s.net + ".254" }))
 	}
 	h := newThree(t, servers)
 	h.host = s.host
