@@ -159,18 +159,21 @@ func (g *Group) lead(ctx context.Context, fence state.Fence) error {
 	defer retry.Stop()
 	h := &healer{Group: g, fence: fence, tried: history{}, pulses: map[string]pulse{}, gaveUp: map[string]bool{}, period: map[string]int{}}
 	for {
-		began := time.Now()
+		began, failed := time.Now(), false
 		if err := g.carryOut(ctx, fence); err != nil {
 			if ctx.Err() != nil || errors.Is(err, state.ErrStale) {
 				return err
 			}
 			g.Log.Warn("a plan waits", "err", err)
+			failed = true
 		}
 		if err := g.fenceSecond(ctx); err != nil {
 			g.Log.Warn("a second group could not be fenced", "err", err)
+			failed = true
 		}
 		if err := h.step(ctx); err != nil && ctx.Err() == nil {
 			g.Log.Warn("healing waits", "err", err)
+			failed = true
 		}
 		for wait := true; wait; {
 			select {
@@ -181,7 +184,7 @@ func (g *Group) lead(ctx context.Context, fence state.Fence) error {
 			case <-changes:
 				wait = false
 			case <-retry.C:
-				wait = calm(g.watch.View(), g.Asking()) && time.Since(began) < calmPause
+				wait = !failed && calm(g.watch.View(), g.Asking()) && time.Since(began) < calmPause
 			}
 		}
 	}

@@ -117,7 +117,7 @@ func (h *healer) step(ctx context.Context) error {
 }
 
 // recall reads what healing rests on besides the View. Reads beside each other
-// need one question to the other nodes, not three, and this is asked twice a second.
+// need one question to the other nodes, not three, and this is asked all the time.
 func (h *healer) recall(ctx context.Context) (paused Pause, c Cluster, running plan.Plan, err error) {
 	var all sync.WaitGroup
 	var failed [3]error

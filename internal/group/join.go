@@ -157,6 +157,12 @@ func (a *actor) provision(ctx context.Context, c Cluster, m Known, s *plan.Step,
 		return a.describeCloned(ctx, m, j)
 	}
 	if why == "" {
+		// It has nothing but what the group has, and from here on gets more only from
+		// the group. Were it still marked as given up, and killed before it is ONLINE,
+		// what it got meanwhile would pass for its own.
+		if _, err := a.forgive(ctx, m); err != nil {
+			return err
+		}
 		j.Note("it replays %d transactions from %s", facts.missing.Count(), donor.Name)
 		return nil
 	}
@@ -178,7 +184,7 @@ func (a *actor) provision(ctx context.Context, c Cluster, m Known, s *plan.Step,
 }
 
 // forgive takes a member back that the group was forced to go on without: it is
-// a copy of the others now.
+// a copy of the others now, or has nothing that they have not.
 func (a *actor) forgive(ctx context.Context, m Known) (Cluster, error) {
 	return a.doc.Change(ctx, a.fence, func(c *Cluster) error {
 		*c = c.with(m.Name, func(k *Known) { k.GivenUp = "" })

@@ -349,14 +349,22 @@ func (g *Group) StartGroup(ctx context.Context, r Request) (plan.Plan, error) {
 		}
 		steps = append(steps, plan.Step{Verb: configure, Member: m.Name})
 		if m.Name != seed {
-			rest = append(rest, a.letIn(m.Name)...)
+			rest = append(rest, stands(a.letIn(m.Name))...)
 		}
 	}
 	steps[0] = c.record()
 	steps = append(steps, merges(seed, before)...)
-	steps = append(steps, r.Accept.step(seed), plan.Step{Verb: account, Member: seed})
+	steps = append(steps, stands([]plan.Step{r.Accept.step(seed), {Verb: account, Member: seed}})...)
 	steps = append(append(steps, rest...), plan.Step{Verb: verify})
 	return g.start(ctx, newPlan("start-group", fmt.Sprintf("start cluster %s: %s holds most and begins", c.Name, seed), steps), r)
+}
+
+// stands keeps what such steps have brought about, whatever becomes of those that
+// follow: a group of fewer is better than none, and who was not let in can be dealt
+// with while it runs.
+func stands(steps []plan.Step) []plan.Step {
+	steps[len(steps)-1].Keep = true
+	return steps
 }
 
 // SetGroup changes settings or the mode of the group.
