@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -50,9 +49,6 @@ func (c *Control) settings(ending context.Context) *embed.Config {
 	e.SnapshotCount = 1000
 	e.SnapshotCatchUpEntries = 200
 	e.QuotaBackendBytes = c.cfg.Quota
-	// What was accepted is in the log, flushed. The database that is made from it is
-	// written once a second, not ten times.
-	e.BackendBatchInterval = time.Second
 	// Nobody asks for old states. Every five minutes etcd forgets all but the
 	// last thousand changes, which is what a watch may be late by.
 	e.AutoCompactionMode = embed.CompactorModeRevision

@@ -180,7 +180,7 @@ func (v *Events) get(ctx context.Context, from uint64, limit int) ([]StoredEvent
 		return nil, err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	_ = sub.SetPendingLimits(readBatch+16, -1)
+	_ = sub.SetPendingLimits(answerMost, -1)
 	body, err := json.Marshal(getRequest{Seq: from, Batch: limit, MaxBytes: readBytes, NextFor: v.subjects()})
 	if err != nil {
 		return nil, err

@@ -59,7 +59,7 @@ func (v *Events) Run(ctx context.Context) error {
 // tell wakes those who read, here and on other nodes.
 func (v *Events) tell() {
 	v.wake.all()
-	if v.srv.cfg.Cluster != nil || v.srv.cfg.External != nil { // followers on other nodes
+	if v.srv.others() {
 		_ = v.srv.nc.Publish(v.tick(), nil)
 	}
 }

@@ -185,7 +185,7 @@ func (l *Log) Append(ctx context.Context, frame []byte) (uint64, error) {
 		seq, err := l.offer(ctx, msg)
 		if err == nil {
 			l.wake.all()
-			if l.cfg.Replicas > 1 { // readers on other nodes
+			if l.srv.others() {
 				_ = l.srv.nc.Publish(l.tick, nil)
 			}
 			return seq, nil

@@ -16,7 +16,10 @@ import (
 
 const (
 	readBatch = 256
-	readBytes = 4 << 20
+	// answerMost is how many messages one question may be answered with: what was
+	// asked for and what ends it, with some to spare.
+	answerMost = readBatch + 16
+	readBytes  = 4 << 20
 	// poll is how long a reader sleeps when no tick wakes it, twice as long each
 	// time until pollMost. Ticks are best effort; this is what makes them safe to
 	// lose. It is short at first because a tick may come before the frame: the
@@ -84,7 +87,7 @@ func (l *Log) get(ctx context.Context, from uint64) ([]queue.Entry, error) {
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	// One message may be larger than a subscription's default limit of bytes.
-	_ = sub.SetPendingLimits(readBatch+16, -1)
+	_ = sub.SetPendingLimits(answerMost, -1)
 	body, err := json.Marshal(getRequest{Seq: from, Batch: readBatch, MaxBytes: readBytes, NextFor: l.subject})
 	if err != nil {
 		return nil, err

@@ -192,7 +192,7 @@ func (s *Server) connect(as int) (*nats.Conn, error) {
 		nats.ReconnectBufSize(-1),
 		// What one question of ours is answered with. The library's own 65,536
 		// places are half a megabyte for every question.
-		nats.SyncQueueLen(readBatch + 16),
+		nats.SyncQueueLen(answerMost),
 		nats.IgnoreAuthErrorAbort(),
 	}
 	addr := ""
@@ -222,6 +222,9 @@ func (s *Server) connect(as int) (*nats.Conn, error) {
 	}
 	return nc, nil
 }
+
+// others tells whether readers on other nodes may wait for what is stored here.
+func (s *Server) others() bool { return s.cfg.Cluster != nil || s.cfg.External != nil }
 
 // api is how streams are managed. A question whose context has no end is given up
 // after five seconds.

@@ -16,8 +16,9 @@ type Fair struct{ stalled time.Duration }
 // StartFair begins to look.
 func StartFair() Fair { return Fair{stalled()} }
 
-// Of is d, which passed since the start, without the time in which somebody on
-// this machine was kept waiting.
+// Of is d, which ends now, without the time since the start in which somebody on
+// this machine was kept waiting. Start it when what is measured begins, and ask as
+// soon as it has ended: all that passes in between is forgiven.
 func (f Fair) Of(d time.Duration) time.Duration { return max(0, d-(stalled()-f.stalled)) }
 
 // stalled is for how long somebody waited, since the machine started, as the kernel
@@ -30,7 +31,7 @@ func stalled() (all time.Duration) {
 		if err == nil && ok {
 			_, _ = fmt.Sscan(total, &us)
 		}
-		all += time.Duration(us) * time.Microsecond
+		all = max(all, time.Duration(us)*time.Microsecond)
 	}
 	return all
 }

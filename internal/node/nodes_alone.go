@@ -187,7 +187,7 @@ func (k *nodes) aloneStreams() (jet.Config, error) {
 	if err != nil {
 		return jet.Config{}, err
 	}
-	dir, err := os.MkdirTemp("", "perdure-alone-")
+	dir, err := os.MkdirTemp(k.n.file.Node.Data, "alone-") // an image has no other place to write to
 	if err != nil {
 		return jet.Config{}, err
 	}
