@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/internal/api"
+	"github.com/perdure/perdure/internal/group"
 	"github.com/perdure/perdure/internal/mysql/mysqld"
 )
 
@@ -21,6 +22,7 @@ func TestAGroupMendsItsMembers(t *testing.T) {
 		{"a member crashes and comes back", crashes, false},
 		{"a member has transactions of its own, which are saved to a file", ownTransactions, false},
 		{"a server does not let the node in", deniesUs, false},
+		{"a member that was given up fetches what it missed", fetchesAfterAll, false},
 		{"a member hangs until it is expelled, and goes on", hangs, true},
 		{"what repairs left behind, and a recovery account nobody knows", leftovers, true},
 		{"settings that keep a member out", drifted, true},
@@ -50,6 +52,42 @@ func crashes(t *testing.T, w *ward) {
 	if d := out.Time.Sub(began); d > 20*time.Second { // without healing it is about 22, on a quiet machine
 		t.Errorf("expelled only after %s: no earlier than without healing", d)
 	}
+}
+
+// A group once went on without m3, which has nothing that the others have not. What
+// it fetches from now on is the group's: were it killed on its way, that must not pass
+// for its own.
+func fetchesAfterAll(t *testing.T, w *ward) {
+	m3 := w.member("m3")
+	o, err := w.node.Member(t.Context(), "stop", "m3", api.Ask{})
+	w.node.done(t, o, err)
+	has := one(t, m3.Root(t), "select replace(@@global.gtid_executed, char(10), '')")
+	mark := func(edit func(*group.Known)) {
+		t.Helper()
+		if err := w.node.GivenUp(t.Context(), func(k *group.Known) {
+			if k.Name == "m3" {
+				edit(k)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark(func(k *group.Known) { k.GivenUp = has })
+	c := session(t, m3, "lock tables story.acked read") // it gets no further than that
+	if o, err = w.node.Member(t.Context(), "start", "m3", api.Ask{}); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, w.member("m1"), time.Minute, "RECOVERING", 1)
+	mark(func(k *group.Known) {
+		if k.GivenUp != "" {
+			t.Errorf("m3 fetches from the group and is still given up, as of %s", k.GivenUp)
+		}
+	})
+	if _, err := c.ExecContext(t.Context(), "unlock tables"); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	w.node.done(t, o, nil)
 }
 
 func ownTransactions(t *testing.T, w *ward) {
