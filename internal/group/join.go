@@ -160,8 +160,10 @@ func (a *actor) provision(ctx context.Context, c Cluster, m Known, s *plan.Step,
 		// It has nothing but what the group has, and from here on gets more only from
 		// the group. Were it still marked as given up, and killed before it is ONLINE,
 		// what it got meanwhile would pass for its own.
-		if _, err := a.forgive(ctx, m); err != nil {
-			return err
+		if m.GivenUp != "" {
+			if _, err := a.forgive(ctx, m); err != nil {
+				return err
+			}
 		}
 		j.Note("it replays %d transactions from %s", facts.missing.Count(), donor.Name)
 		return nil
